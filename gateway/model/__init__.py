@@ -1,0 +1,1 @@
+"""Frozen values that every room speaks: envelope, finding, verdict, reply. No behaviour beyond their own invariants."""

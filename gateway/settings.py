@@ -1,0 +1,314 @@
+"""Every setting of the gateway, with its default. ``config/gateway.yaml`` documents each of them.
+
+One frozen model a slice; a component receives its own slice and no more. Refuses unknown keys and values that cannot
+work, with file, line and column (:mod:`gateway.source`). Reads no environment variable.
+"""
+
+import re
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from gateway.model.envelope import ListenerDirection
+from gateway.source import read_yaml, validate
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|[kKMG]B|[KMG]iB)?\s*\Z")
+_SIZE_UNITS = {
+    None: 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+}  # fmt: skip
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*\Z")
+_TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(value: object) -> int:
+    """``50 MB`` -> 50,000,000 and ``50 MiB`` -> 52,428,800 octets; a bare number is octets. Raises ValueError."""
+    match = _SIZE.match(str(value)) if not isinstance(value, bool) else None
+    if match is None:
+        raise ValueError("is not a size like 50 MB, 256 KiB or 1000000")
+    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def parse_duration(value: object) -> timedelta:
+    """``48 h`` -> two days; units ms, s, min, h, d. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = _TIME.match(str(value))
+    if match is None:
+        raise ValueError("is not a time like 300 ms, 30 s, 5 min, 48 h or 7 d")
+    return timedelta(seconds=float(match[1]) * _TIME_UNITS[match[2]])
+
+
+def _seconds(value: object) -> float:
+    return value if isinstance(value, float) else parse_duration(value).total_seconds()
+
+
+def _endpoint(value: object) -> object:
+    if isinstance(value, str):
+        host, colon, port = value.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            raise ValueError("is not HOST:PORT, e.g. 127.0.0.1:10025 or [::1]:25")
+        return {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
+    return value
+
+
+def _networks(value: object) -> object:
+    if isinstance(value, list):
+        return tuple(ip_network(str(item), strict=True) for item in value)
+    return value
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
+
+
+class Slice(BaseModel):
+    """Base of all slices: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Endpoint(Slice):
+    """HOST:PORT."""
+
+    host: str
+    port: int = Field(ge=0, le=65535)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Address = Annotated[Endpoint, BeforeValidator(_endpoint)]
+
+
+class NetworkSettings(Slice):
+    """Who is inside."""
+
+    internal_domains: tuple[str, ...] = ("city.example",)
+    internal_networks: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    trusted_hosts: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+    @field_validator("internal_domains")
+    @classmethod
+    def _folded(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(domain.lower().strip(".") for domain in value)
+
+
+class ListenerSettings(Slice):
+    """One listening socket."""
+
+    name: str = Field(pattern=r"\A[a-z][a-z0-9-]*\Z")
+    address: Address
+    direction: ListenerDirection = ListenerDirection.AUTO
+    tls: Literal["none", "starttls", "implicit"] = "none"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    require_tls: bool = False
+    proxy_protocol: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ListenerSettings":
+        if self.tls != "none" and (self.tls_certificate is None or self.tls_key is None):
+            raise ValueError(f"tls: {self.tls} needs tls_certificate and tls_key")
+        if self.require_tls and self.tls == "none":
+            raise ValueError("require_tls needs tls: starttls or implicit")
+        return self
+
+
+class SmtpSettings(Slice):
+    """The SMTP front's behaviour and limits."""
+
+    hostname: str = ""
+    """Empty: the machine's fully qualified name."""
+    max_message_size: Size = 150_000_000
+    bare_newlines: Literal["refuse", "normalise"] = "refuse"
+    max_connections: int = Field(default=1000, ge=1)
+    max_connections_per_client: int = Field(default=200, ge=1)
+    max_recipients: int = Field(default=10_000, ge=100)
+    max_commands: int = Field(default=100_000, ge=10)
+    max_errors: int = Field(default=20, ge=1)
+    max_hops: int = Field(default=50, ge=1)
+    idle_timeout: Seconds = 300.0
+    data_timeout: Seconds = 180.0
+    transaction_timeout: Seconds = 1800.0
+    min_data_rate: Size = 200
+    """Octets a second, averaged over the message after the first 30 s; slower senders get 421 4.4.2."""
+    verdict_timeout: Seconds = 120.0
+    drain_timeout: Seconds = 30.0
+
+
+class NextHopSettings(Slice):
+    """The mail server behind."""
+
+    address: Address = Endpoint(host="127.0.0.1", port=10026)
+    tls: Literal["none", "opportunistic", "verify"] = "none"
+    tls_name: str = ""
+    """Name that the certificate must carry; empty: the host of ``address``."""
+    ca_file: Path | None = None
+    xforward: bool = True
+    connect_timeout: Seconds = 10.0
+    command_timeout: Seconds = 60.0
+    data_timeout: Seconds = 300.0
+    """Wait for the reply after the final dot (RFC 5321 section 4.5.3.2.6 asks for 10 min of a sending client)."""
+    pool_size: int = Field(default=50, ge=1)
+    """Connections a worker at most."""
+    idle_timeout: Seconds = 20.0
+    max_uses: int = Field(default=1000, ge=1)
+    """Transactions on one connection at most."""
+
+
+class SpoolSettings(Slice):
+    """Where messages lie while they are looked at."""
+
+    directory: Path = Path("var/spool")
+    memory: Size = 256 * 1024
+    """Messages up to this size stay in memory."""
+
+
+class StoreSettings(Slice):
+    """Where held mail and the outbox are kept."""
+
+    directory: Path = Path("var/store")
+    key_file: Path = Path("var/store/body.key")
+    """age identity (X25519) that seals bodies; made on first start when missing."""
+
+
+class ClamdSettings(Slice):
+    """The virus control."""
+
+    address: str = "unix:var/clamd/clamd.sock"
+    """``unix:PATH`` or ``HOST:PORT``."""
+    config_file: Path | None = Path("deploy/clamd.conf")
+    """clamd's own configuration, read to compare its limits with ours. Empty when clamd runs elsewhere."""
+    connect_timeout: Seconds = 5.0
+    scan_timeout: Seconds = 60.0
+    connections: int = Field(default=8, ge=1)
+    """Concurrent scans a worker at most; more wait."""
+    breaker_failures: int = Field(default=5, ge=1)
+    breaker_reset: Seconds = 10.0
+
+
+class InspectionSettings(Slice):
+    """Reading of messages: limits and where the work is done."""
+
+    max_depth: int = Field(default=20, ge=2)
+    max_parts: int = Field(default=1000, ge=10)
+    max_header_bytes: Size = 1_048_576
+    max_text: Size = 10_000_000
+    """Octets of decoded text a part that are scanned; more is a finding."""
+    inline: Size = 64 * 1024
+    """Messages up to this size are inspected on the event loop; larger ones in an inspection process."""
+    processes: int = Field(default=1, ge=1)
+    """Inspection processes a worker."""
+    process_memory: Size = 1024 * 1024 * 1024
+    timeout: Seconds = 60.0
+
+
+class EncryptionSettings(Slice):
+    """S/MIME to the outside."""
+
+    certificates: Path = Path("var/certificates")
+    """Folder of ``ADDRESS.pem`` / ``@DOMAIN.pem`` recipient certificates."""
+    openssl: str = "openssl"
+    timeout: Seconds = 60.0
+    protect_headers: bool = True
+    """Move Subject, Comments and Keywords inside the envelope (RFC 9788)."""
+
+
+class HoldSettings(Slice):
+    """Held mail."""
+
+    expires_after: Duration = timedelta(hours=48)
+    fallback_role: str = "it-director"
+    """Who decides when a rule names no role, or nobody holds the role."""
+
+
+class OutboxSettings(Slice):
+    """Durable delivery from the store."""
+
+    poll_interval: Seconds = 1.0
+    claim_timeout: Seconds = 300.0
+    retry_first: Seconds = 30.0
+    retry_longest: Seconds = 3600.0
+    give_up_after: Duration = timedelta(days=5)
+    concurrency: int = Field(default=10, ge=1)
+
+
+class NoticeSettings(Slice):
+    """Mail that the gateway writes itself."""
+
+    sender: str = ""
+    """From of notices; empty: ``civicgate@`` the first internal domain."""
+    templates: Path = Path("config/templates")
+    transfer_service: str = "https://files.city.example"
+    """The alternative named to who sends too large a message."""
+    city_name: str = "City of Example"
+
+
+class MetricsSettings(Slice):
+    """Prometheus."""
+
+    address: Address = Endpoint(host="127.0.0.1", port=9464)
+    directory: Path = Path("var/metrics")
+    """Where worker processes leave their values."""
+
+
+class LogSettings(Slice):
+    """One line a message on standard error."""
+
+    format: Literal["keyvalue", "json"] = "keyvalue"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class PolicySettings(Slice):
+    """Where the policy is written."""
+
+    rules: Path = Path("rules")
+    directory: Path = Path("config/directory.yaml")
+
+
+class Settings(Slice):
+    """The whole of ``gateway.yaml``."""
+
+    workers: int = Field(default=2, ge=0, le=128)
+    """Processes on the same port; 0: one a core."""
+    listeners: tuple[ListenerSettings, ...] = (
+        ListenerSettings(name="proxy", address=Endpoint(host="127.0.0.1", port=10025)),
+    )
+    network: NetworkSettings = NetworkSettings()
+    smtp: SmtpSettings = SmtpSettings()
+    next_hop: NextHopSettings = NextHopSettings()
+    spool: SpoolSettings = SpoolSettings()
+    store: StoreSettings = StoreSettings()
+    clamd: ClamdSettings = ClamdSettings()
+    inspection: InspectionSettings = InspectionSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
+    hold: HoldSettings = HoldSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    notices: NoticeSettings = NoticeSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    policy: PolicySettings = PolicySettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        names = [listener.name for listener in self.listeners]
+        if len(set(names)) != len(names):
+            raise ValueError("two listeners have the same name")
+        if not self.listeners:
+            raise ValueError("listeners: at least one is needed")
+        return self
+
+
+def load_settings(path: Path) -> Settings:
+    """Read ``gateway.yaml``. Relative paths stay relative to the working directory. Raises ConfigErrors."""
+    return validate(read_yaml(path), Settings)
+
+
+def default_values(model: type[BaseModel] = Settings) -> dict[str, Any]:
+    """Every setting with its default, as plain data (for the docs test)."""
+    return model().model_dump(mode="json")

@@ -1,0 +1,179 @@
+"""Reads a YAML 1.2 file into a pydantic model and keeps file, line and column of every value.
+
+Refuses duplicate keys, unknown keys, more than one document, YAML tags and anchors that expand beyond the file's own
+size; every refusal is a :class:`~gateway.errors.ConfigError` that says where.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from gateway.errors import ConfigError, ConfigErrors
+
+Model = TypeVar("Model", bound=BaseModel)
+Path_ = tuple[str | int, ...]
+
+MAX_BYTES = 4 * 1024 * 1024
+"""No file of settings is larger; a mistaken path to a mailbox is answered at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML file: plain data, and where each value stands."""
+
+    file: str
+    data: Any
+    positions: Mapping[Path_, tuple[int, int]]
+    """Path of keys and indices -> (line, column), both from 1, of the key or item."""
+
+    def error(self, path: Path_, message: str) -> ConfigError:
+        """An error at the deepest known ancestor of ``path``."""
+        at = path
+        while at and at not in self.positions:
+            at = at[:-1]
+        line, column = self.positions.get(at, (1, 1))
+        return ConfigError(message, self.file, line, column)
+
+
+def read_yaml(path: Path, name: str | None = None) -> Document:
+    """Read one file. ``name`` is what errors call it (default: the path as given).
+
+    Raises :class:`ConfigErrors` when the file cannot be read or is not one YAML 1.2 document.
+    """
+    file = name or str(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigErrors([ConfigError(f"cannot be read: {error.strerror}", file)]) from error
+    if len(raw) > MAX_BYTES:
+        raise ConfigErrors([ConfigError(f"is larger than {MAX_BYTES} bytes", file)])
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigErrors([ConfigError("is not UTF-8", file, line, 1)]) from error
+    return parse_yaml(text, file)
+
+
+def parse_yaml(text: str, file: str) -> Document:
+    """As :func:`read_yaml`, from text."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.allow_duplicate_keys = False
+    try:
+        tree = yaml.load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problem = " ".join((error.problem or "is not YAML").split("\n")[0].split())
+        raise ConfigErrors([ConfigError(problem, file, *where)]) from error
+    except (YAMLError, ValueError) as error:
+        problem = " ".join(str(error).split("\n")[0].split()) or "is not YAML"
+        raise ConfigErrors([ConfigError(problem, file, 1, 1)]) from error
+    positions: dict[Path_, tuple[int, int]] = {}
+    return Document(file, _plain(tree, (), positions, file), positions)
+
+
+def _plain(node: Any, path: Path_, positions: dict[Path_, tuple[int, int]], file: str) -> Any:
+    """Strip ruamel's round-trip types, noting positions on the way."""
+    if isinstance(node, CommentedMap):
+        plain = {}
+        for key, value in node.items():
+            line, column = node.lc.key(key)
+            positions[(*path, key)] = (line + 1, column + 1)
+            plain[key] = _plain(value, (*path, key), positions, file)
+        return plain
+    if isinstance(node, CommentedSeq):
+        for index in range(len(node)):
+            line, column = node.lc.item(index)
+            positions[(*path, index)] = (line + 1, column + 1)
+        return [_plain(value, (*path, index), positions, file) for index, value in enumerate(node)]
+    if isinstance(node, bool) or node is None:
+        return node
+    for kind in (str, int, float):
+        if isinstance(node, kind):
+            return kind(node)
+    line, column = positions.get(path, (1, 1))
+    raise ConfigErrors(
+        [ConfigError("YAML tags and dates are not used here: put the value in quotes", file, line, column)]
+    )
+
+
+def validate(document: Document, model: type[Model], path: Path_ = ()) -> Model:
+    """The document, or its part at ``path``, as a ``model``. Raises :class:`ConfigErrors`: all problems at once."""
+    data = document.data
+    for step in path:
+        data = data[step]
+    try:
+        return model.model_validate({} if data is None else data)
+    except ValidationError as error:
+        raise ConfigErrors(_located(document, error, model, path)) from error
+
+
+def _located(document: Document, error: ValidationError, model: type[BaseModel], path: Path_) -> list[ConfigError]:
+    found = []
+    for item in error.errors():
+        location = _own_steps(document, (*path, *item["loc"]))
+        found.append(document.error(location, _words(item, location, document, model)))
+    unique = {(e.line, e.column, e.message): e for e in found}
+    return sorted(unique.values(), key=lambda e: (e.line, e.column))
+
+
+def _own_steps(document: Document, location: Path_) -> Path_:
+    """Drop the steps that pydantic adds for unions and validators; keep those that are in the file, plus a last key."""
+    kept: Path_ = ()
+    data = document.data
+    for n, step in enumerate(location):
+        if isinstance(data, Mapping) and step in data:
+            kept, data = (*kept, step), data[step]
+        elif isinstance(data, Sequence) and not isinstance(data, str) and isinstance(step, int) and step < len(data):
+            kept, data = (*kept, step), data[step]
+        elif n == len(location) - 1 and isinstance(step, str) and isinstance(data, Mapping):
+            kept = (*kept, step)
+    return kept
+
+
+def _words(item: Any, location: Path_, document: Document, model: type[BaseModel]) -> str:
+    """One problem in the administrator's words rather than pydantic's."""
+    where = ".".join(str(step) for step in location)
+    kind, message = item["type"], item["msg"]
+    if kind == "extra_forbidden":
+        return f"unknown key «{location[-1] if location else ''}»{_suggestion(str(location[-1]), model)}"
+    if kind == "missing":
+        return f"missing key «{location[-1]}»"
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if kind in ("value_error", "assertion_error"):
+        return f"{where}: {message}" if where else str(message)
+    given = item.get("input")
+    shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
+    return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _suggestion(key: str, model: type[BaseModel]) -> str:
+    """«, did you mean «x»?» from every key that the model tree knows."""
+    close = difflib.get_close_matches(key, sorted(_keys(model, set())), n=1, cutoff=0.75)
+    return f", did you mean «{close[0]}»?" if close else ""
+
+
+def _keys(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
+    if model in seen:
+        return set()
+    seen.add(model)
+    keys = set()
+    for name, info in model.model_fields.items():
+        keys.add(info.alias or name)
+        for inner in _models_in(info.annotation):
+            keys |= _keys(inner, seen)
+    return keys
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]
