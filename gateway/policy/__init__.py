@@ -1,0 +1,1 @@
+"""The rules: values, schema and the decision. Pure: no sockets, no clock, no database."""
