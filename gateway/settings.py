@@ -101,7 +101,7 @@ class NetworkSettings(Slice):
 class ListenerSettings(Slice):
     """One listening socket."""
 
-    name: str = Field(pattern=r"\A[a-z][a-z0-9-]*\Z")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     address: Address
     direction: ListenerDirection = ListenerDirection.AUTO
     tls: Literal["none", "starttls", "implicit"] = "none"
