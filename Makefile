@@ -1,0 +1,72 @@
+# How Civicgate is started, tested and shipped. `make` alone lists what there is.
+# Everything runs in .venv, which `deploy/setup` makes and keeps up to date; PYTHON=… chooses the interpreter for it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Processes for the tests; they wait more than they compute, so two pay even on two cores.
+JOBS ?= 2
+# What is tested; `make test T=tests/unit/mime` for one room.
+T ?= tests
+BASE ?= python:3.13-slim-bookworm
+IMAGE ?= civicgate:dev
+COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-annotate --no-config
+
+.PHONY: help
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+.PHONY: run
+run: setup ## start everything on this machine, send a dozen sample messages, stay up until Ctrl-C
+	@exec $(BIN)/python -m deploy.dev.run $(ARGS)
+
+.PHONY: test
+test: setup ## all tests, with branch coverage
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS) $(T)
+
+.PHONY: check
+check: setup ## linters, types, layering, configuration and rule cases, documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/civicgate check
+	$(BIN)/python -m pytest -q tests/unit/docs
+
+.PHONY: bench
+bench: setup ## measure this gateway beside Postfix, on this machine, one table
+	@exec $(BIN)/python -m bench $(ARGS)
+
+.PHONY: setup
+setup: ## install what is missing (done by run, test and check on their own)
+	@deploy/setup
+
+.PHONY: format
+format: setup ## let ruff put the sources in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock: setup ## choose the newest allowed version of every dependency again
+	$(BIN)/uv $(COMPILE) --upgrade pyproject.toml -o requirements.lock
+	$(BIN)/uv $(COMPILE) --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@echo "Locked. «make test» installs and tries them."
+
+.PHONY: image
+image: ## build the container image (docker, podman or buildah)
+	@deploy/image $(BASE) $(IMAGE)
+
+.PHONY: image-test
+image-test: ## prove that the image builds, starts read-only and answers (needs root, buildah, debootstrap)
+	@deploy/image-test
+
+.PHONY: clean
+clean: ## remove what was built and cached, and the demonstration's var/
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist ./*.egg-info
+	rm -rf var htmlcov .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
