@@ -112,6 +112,7 @@ def quoting(text: str) -> Quoting:
 
 def split_quoted_html(html: str) -> int:
     """Offset of the tag (or separator line) with which the quoted part of an HTML body begins; its length if none."""
+    date = -1
     for match in _HTML_MARKERS.finditer(html):
         kind = match.lastgroup
         if kind == "attributes":
@@ -119,7 +120,10 @@ def split_quoted_html(html: str) -> int:
             if _CITED.search(given) or not _INDENT.search(given):
                 return match.start()
         elif kind == "block":
-            if _HTML_DATE.search(html, match.end(), match.end() + 1500):
+            if date < match.end():  # each stretch is searched once, whatever the number of candidates
+                found = _HTML_DATE.search(html, match.end())
+                date = found.start() if found else len(html) + 1500
+            if date < match.end() + 1500 and date < len(html):
                 return _opener_before(html, match.start())
         elif kind is not None:
             return match.start()
