@@ -4,7 +4,6 @@ One frozen model a slice; a component receives its own slice and no more. Refuse
 work, with file, line and column (:mod:`gateway.source`). Reads no environment variable.
 """
 
-import re
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -13,32 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from gateway.model.envelope import ListenerDirection
+from gateway.source import parse_duration as parse_duration
+from gateway.source import parse_size as parse_size
 from gateway.source import read_yaml, validate
-
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|[kKMG]B|[KMG]iB)?\s*\Z")
-_SIZE_UNITS = {
-    None: 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
-}  # fmt: skip
-_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*\Z")
-_TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_size(value: object) -> int:
-    """``50 MB`` -> 50,000,000 and ``50 MiB`` -> 52,428,800 octets; a bare number is octets. Raises ValueError."""
-    match = _SIZE.match(str(value)) if not isinstance(value, bool) else None
-    if match is None:
-        raise ValueError("is not a size like 50 MB, 256 KiB or 1000000")
-    return int(float(match[1]) * _SIZE_UNITS[match[2]])
-
-
-def parse_duration(value: object) -> timedelta:
-    """``48 h`` -> two days; units ms, s, min, h, d. Raises ValueError."""
-    if isinstance(value, timedelta):
-        return value
-    match = _TIME.match(str(value))
-    if match is None:
-        raise ValueError("is not a time like 300 ms, 30 s, 5 min, 48 h or 7 d")
-    return timedelta(seconds=float(match[1]) * _TIME_UNITS[match[2]])
 
 
 def _seconds(value: object) -> float:

@@ -5,8 +5,10 @@ size; every refusal is a :class:`~gateway.errors.ConfigError` that says where.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -177,3 +179,29 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]
+
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(B|[kKMG]B|[KMG]iB)?\s*\Z")
+_SIZE_UNITS = {
+    None: 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+}  # fmt: skip
+_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\s*\Z")
+_TIME_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(value: object) -> int:
+    """``50 MB`` -> 50,000,000 and ``50 MiB`` -> 52,428,800 octets; a bare number is octets. Raises ValueError."""
+    match = _SIZE.match(str(value)) if not isinstance(value, bool) else None
+    if match is None:
+        raise ValueError("is not a size like 50 MB, 256 KiB or 1000000")
+    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+
+
+def parse_duration(value: object) -> timedelta:
+    """``48 h`` -> two days; units ms, s, min, h, d. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = _TIME.match(str(value))
+    if match is None:
+        raise ValueError("is not a time like 300 ms, 30 s, 5 min, 48 h or 7 d")
+    return timedelta(seconds=float(match[1]) * _TIME_UNITS[match[2]])
