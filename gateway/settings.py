@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from gateway.model.envelope import ListenerDirection
-from gateway.source import parse_duration as parse_duration
-from gateway.source import parse_size as parse_size
-from gateway.source import read_yaml, validate
+from gateway.source import parse_duration, parse_size, read_yaml, validate
 
 
 def _seconds(value: object) -> float:
