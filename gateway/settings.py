@@ -71,6 +71,13 @@ class NetworkSettings(Slice):
     def _folded(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(domain.lower().strip(".") for domain in value)
 
+    def is_internal(self, address: str) -> bool:
+        """Is this address the city's own? ``*.city.example`` stands for every host below it; no domain is ours too."""
+        domain = address.rpartition("@")[2].lower() if "@" in address else ""
+        if not domain or domain in self.internal_domains:
+            return True
+        return any(own.startswith("*.") and domain.endswith(own[1:]) for own in self.internal_domains)
+
 
 class ListenerSettings(Slice):
     """One listening socket."""

@@ -78,7 +78,8 @@ class DataDecoder:
     def feed(self, chunk: bytes) -> bytes:
         """Decode one chunk. Must not be called once ``done`` is true."""
         data = self._tail + chunk
-        end = data.find(_END)
+        dotted = data.find(b"\r\n.")
+        end = data.find(_END, dotted) if dotted >= 0 else -1
         if end >= 0:
             self.done = True
             self.rest = data[end + 5 :]
@@ -90,7 +91,9 @@ class DataDecoder:
             data = data[:cut]
         if not data:
             return b""
-        decoded = self._lines.take(data.replace(b"\r\n.", b"\r\n"))
+        if dotted >= 0:
+            data = data.replace(b"\r\n.", b"\r\n")
+        decoded = self._lines.take(data)
         if not self._begun:
             self._begun = True
             return decoded[2:]

@@ -1,0 +1,56 @@
+"""Who may connect: the connections of one worker process, in all and per client address.
+
+Refuses with 421, which every client retries. Counted per process; the total is divided by the number of workers.
+"""
+
+from typing import Protocol
+
+from gateway.metrics import CONNECTIONS
+from gateway.model.reply import Reply
+
+TOO_MANY = Reply.of(421, "4.3.2", "Too many connections, please try again later")
+TOO_MANY_YOURS = Reply.of(421, "4.7.0", "Too many connections from your address, please try again later")
+
+
+class Drainable(Protocol):
+    """A session that can be told to stop."""
+
+    def drain(self) -> None:
+        """End when nothing is lost by it."""
+
+
+class Admission:
+    """The open sessions of one listener."""
+
+    def __init__(self, name: str, total: int, per_client: int) -> None:
+        self._gauge = CONNECTIONS.labels(name)
+        self._total = total
+        self._per_client = per_client
+        self._clients: dict[str, int] = {}
+        self.sessions: set[Drainable] = set()
+
+    def enter(self, session: Drainable, client: str) -> Reply | None:
+        """Count the session in, or say why not."""
+        if len(self.sessions) >= self._total:
+            return TOO_MANY
+        mine = self._clients.get(client, 0)
+        if mine >= self._per_client:
+            return TOO_MANY_YOURS
+        self._clients[client] = mine + 1
+        self.sessions.add(session)
+        self._gauge.inc()
+        return None
+
+    def leave(self, session: Drainable, client: str) -> None:
+        """Count the session out."""
+        self.sessions.discard(session)
+        left = self._clients.get(client, 1) - 1
+        if left > 0:
+            self._clients[client] = left
+        else:
+            self._clients.pop(client, None)
+        self._gauge.dec()
+
+    def limit(self, total: int, per_client: int) -> None:
+        """New limits, for sessions from now on."""
+        self._total, self._per_client = total, per_client

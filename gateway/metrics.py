@@ -1,0 +1,122 @@
+"""Every metric of the gateway, in one place. ``docs/metrics.md`` describes each; a test keeps it so.
+
+Values are right across worker processes through prometheus-client's multiprocess mode: whoever starts the gateway sets
+``PROMETHEUS_MULTIPROC_DIR`` before this module is first imported. Label values come from closed sets or from rule ids,
+never from mail.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+REGISTRY = CollectorRegistry()
+
+_SIZES = (1e3, 1e4, 1e5, 1e6, 5e6, 1e7, 2.5e7, 5e7, 1e8)
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+MESSAGES = Counter(
+    "civicgate_messages", "Messages answered, by direction and disposition.",
+    ("direction", "disposition"), registry=REGISTRY,
+)  # fmt: skip
+RECIPIENTS = Counter(
+    "civicgate_recipients", "Recipients decided, by direction and disposition.",
+    ("direction", "disposition"), registry=REGISTRY,
+)  # fmt: skip
+RULE_MATCHES = Counter(
+    "civicgate_rule_matches", "Rules that matched, by rule and mode.", ("rule", "mode"), registry=REGISTRY
+)
+MESSAGE_BYTES = Histogram(
+    "civicgate_message_bytes", "Size of messages as received, in octets.", buckets=_SIZES, registry=REGISTRY
+)
+STAGE_SECONDS = Histogram(
+    "civicgate_stage_seconds", "Seconds spent in each stage of a transaction.",
+    ("stage",), buckets=_SECONDS, registry=REGISTRY,
+)  # fmt: skip
+CONTROL_FAILURES = Counter(
+    "civicgate_control_failures", "Controls that could not answer, by control and reason.",
+    ("control", "reason"), registry=REGISTRY,
+)  # fmt: skip
+TRANSFORM_FAILURES = Counter(
+    "civicgate_transform_failures", "Transforms that could not be made, by code.", ("code",), registry=REGISTRY
+)
+CLAMD_UP = Gauge(
+    "civicgate_clamd_up", "1 when clamd answered its last ping, 0 when not.",
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+NEXT_HOP_UP = Gauge(
+    "civicgate_next_hop_up", "1 when the next hop was reached last time, 0 when not.",
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+NEXT_HOP_REPLIES = Counter(
+    "civicgate_next_hop_replies", "Replies of the next hop, by command and class of reply code (2, 4, 5, fault).",
+    ("command", "class"), registry=REGISTRY,
+)  # fmt: skip
+HELD = Gauge(
+    "civicgate_held_messages", "Items waiting for a decision, by queue.", ("queue",),
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+HELD_OLDEST = Gauge(
+    "civicgate_held_oldest_seconds", "Age of the oldest item waiting for a decision, by queue.", ("queue",),
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+OUTBOX_DEPTH = Gauge(
+    "civicgate_outbox_messages", "Messages waiting in the outbox.", registry=REGISTRY, multiprocess_mode="mostrecent"
+)
+OUTBOX_OLDEST = Gauge(
+    "civicgate_outbox_oldest_seconds", "Age of the oldest message in the outbox.",
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+CONNECTIONS = Gauge(
+    "civicgate_connections", "Client connections open now, by listener.", ("listener",),
+    registry=REGISTRY, multiprocess_mode="livesum",
+)  # fmt: skip
+CONNECTIONS_REFUSED = Counter(
+    "civicgate_connections_refused", "Connections refused or cut off, by reason.", ("reason",), registry=REGISTRY
+)
+SMTP_ERRORS = Counter(
+    "civicgate_smtp_errors", "Commands and content refused for breaking SMTP, by reason.", ("reason",),
+    registry=REGISTRY,
+)  # fmt: skip
+RELOADS = Counter("civicgate_reloads", "Reloads of settings and rules, by outcome.", ("outcome",), registry=REGISTRY)
+RELOAD_TIME = Gauge(
+    "civicgate_reload_success_timestamp_seconds", "When settings and rules were last read without error.",
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+BUILD_INFO = Gauge(
+    "civicgate_build_info", "Always 1; the labels say what runs.", ("version", "rules"),
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+
+
+def metric_names() -> list[str]:
+    """Names as Prometheus sees them, sorted."""
+    return sorted(f.name + ("_total" if f.type == "counter" else "") for f in REGISTRY.collect())
+
+
+def prepare(directory: Path) -> None:
+    """Empty the folder in which processes share values, and point prometheus-client to it.
+
+    Must be called before the metrics are first used in this process, by the parent process only.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    os.environ[MULTIPROCESS] = str(directory.resolve())
+
+
+def exposition() -> bytes:
+    """The text format: of all processes when they share a folder, else of this one."""
+    if MULTIPROCESS in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+    return generate_latest(REGISTRY)
+
+
+def forget_process(pid: int) -> None:
+    """A worker ended: its live gauges no longer count."""
+    if MULTIPROCESS in os.environ:
+        mark_process_dead(pid)  # type: ignore[no-untyped-call]

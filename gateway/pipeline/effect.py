@@ -1,0 +1,194 @@
+"""Carries a verdict out: relay while the client waits, or commit to the store first, or refuse.
+
+Refuses to let a message leave without a change that a rule demands: a transform that fails is decided by its rule's
+``on_failure``, and encryption never falls back to clear text.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gateway.errors import CivicgateError, NextHopError, TransformError
+from gateway.metrics import STAGE_SECONDS, TRANSFORM_FAILURES
+from gateway.model.envelope import Envelope
+from gateway.model.reply import Reply
+from gateway.model.verdict import (
+    STRENGTH,
+    Disposition,
+    HoldOrder,
+    RecipientGroup,
+    Transform,
+    TransformKind,
+    Verdict,
+)
+from gateway.pipeline.record import Record
+from gateway.pipeline.services import Custody, Outgoing, Relay, Services
+from gateway.pipeline.trace import HeaderFacts, received_field
+from gateway.spool import SpooledMessage
+
+_transforming = STAGE_SECONDS.labels("transform")
+_relaying = STAGE_SECONDS.labels("relay")
+_storing = STAGE_SECONDS.labels("store")
+
+NOBODY_LEFT = NextHopError("no transaction with the next hop")
+_TRANSFORM_DOWN = Reply.of(451, "4.7.1", "A change that the policy requires could not be made, please try again later")
+_TRANSFORM_REFUSED = Reply.of(554, "5.7.1", "A change that the policy requires cannot be made to this message")
+
+
+class Effect:
+    """The effect of one verdict on one message. Takes over the transaction with the next hop."""
+
+    def __init__(
+        self,
+        services: Services,
+        envelope: Envelope,
+        message: SpooledMessage,
+        facts: HeaderFacts,
+        record: Record,
+        relay: Relay | None,
+    ) -> None:
+        self._services = services
+        self._envelope = envelope
+        self._message = message
+        self._facts = facts
+        self._record = record
+        self._relay = relay
+        recipients = tuple(recipient.address for recipient in envelope.recipients[:2])
+        self._trace = received_field(
+            services.hostname, envelope.transaction, envelope.client, recipients, services.clock()
+        )
+
+    async def carry_out(self, verdict: Verdict) -> Reply:
+        """Do it, and say what the client is to read. Raises :class:`CivicgateError` with the reply when it fails."""
+        try:
+            if verdict.refusal is not None:
+                await self._tell(verdict)
+                return self._with_id(verdict.refusal)
+            groups = [part for group in verdict.groups for part in _by_envelope(group)]
+            if len(groups) == 1 and groups[0].disposition is Disposition.PASS:
+                return await self._pass(groups[0], verdict)
+            if all(group.disposition is Disposition.DISCARD for group in groups):
+                await self._tell(verdict)
+                return Reply.of(250, "2.0.0", f"OK {self._envelope.transaction}")
+            return await self._store(groups, verdict)
+        finally:
+            if self._relay is not None:
+                self._relay.abort()
+
+    # --- pass ----------------------------------------------------------------------------------------------------
+
+    async def _pass(self, group: RecipientGroup, verdict: Verdict) -> Reply:
+        """One group, nothing held: the next hop's reply is the client's, verbatim."""
+        if not group.transforms:
+            reply = await self._relay_chunks(self._message.chunks())
+            await self._tell(verdict)
+            return reply
+        try:
+            outgoing = await self._transformed(group)
+        except TransformError as error:
+            return await self._without(group, error, verdict)
+        try:
+            reply = await self._relay_chunks(outgoing.chunks())
+        finally:
+            outgoing.close()
+        await self._tell(verdict)
+        return reply
+
+    async def _transformed(self, group: RecipientGroup) -> Outgoing:
+        clock = self._services.clock
+        started = clock()
+        recipients = tuple(recipient.address for recipient in group.recipients)
+        try:
+            outgoing = await self._services.transformer.apply(self._message, group.transforms, recipients)
+        finally:
+            self._record.times["transform"] = clock() - started
+            _transforming.observe(self._record.times["transform"])
+        self._record.actions.extend(transform.kind.value for transform in group.transforms)
+        self._record.notes.extend(outgoing.notes)
+        return outgoing
+
+    async def _relay_chunks(self, chunks: Iterator[bytes | memoryview]) -> Reply:
+        relay = self._relay
+        if relay is None:
+            raise NOBODY_LEFT
+        clock = self._services.clock
+        started = clock()
+        try:
+            return await relay.send(_on_top(self._trace, chunks))
+        finally:
+            self._record.times["relay"] = clock() - started
+            _relaying.observe(self._record.times["relay"])
+
+    async def _without(self, group: RecipientGroup, error: TransformError, verdict: Verdict) -> Reply:
+        """A transform could not be made: the rule that wanted it says what then."""
+        TRANSFORM_FAILURES.labels(error.code).inc()
+        self._record.problem = f"{error.code}: {error.detail}"
+        failed = failed_transforms(group.transforms, error)
+        outcome = max((t.on_failure for t in failed), key=STRENGTH.__getitem__)
+        if outcome is Disposition.PASS:
+            rest = tuple(t for t in group.transforms if t not in failed)
+            return await self._pass(replace(group, transforms=rest), verdict)
+        if outcome is Disposition.HOLD:
+            order = HoldOrder(failed[0].rule, failed[0].kind.value, (), None, error.detail)
+            held = replace(group, disposition=Disposition.HOLD, holds=(*group.holds, order))
+            reply = await self._store([held], verdict)
+            self._record.verdict = replace(verdict, groups=(held,))
+            return reply
+        return _TRANSFORM_REFUSED if outcome is Disposition.REJECT else _TRANSFORM_DOWN
+
+    # --- store ---------------------------------------------------------------------------------------------------
+
+    async def _store(self, groups: list[RecipientGroup], verdict: Verdict) -> Reply:
+        """Commit everything in one go; from then on the outbox and the approvers have it."""
+        clock = self._services.clock
+        started = clock()
+        kept = tuple(group for group in groups if group.disposition is not Disposition.DISCARD)
+        await self._services.store.accept(self._custody(kept, verdict))
+        self._record.times["store"] = clock() - started
+        _storing.observe(self._record.times["store"])
+        held = any(group.disposition is Disposition.HOLD for group in kept)
+        what = "Accepted, held for a decision" if held else "Accepted for delivery"
+        return Reply.of(250, "2.0.0", f"{what} as {self._envelope.transaction}")
+
+    def _custody(self, groups: tuple[RecipientGroup, ...], verdict: Verdict) -> Custody:
+        return Custody(
+            self._envelope,
+            self._message if groups else None,
+            self._facts.message_id,
+            self._facts.automatic,
+            groups,
+            verdict.notices,
+            self._trace,
+        )
+
+    async def _tell(self, verdict: Verdict) -> None:
+        """Notices of a message that is not in the store. Losing one loses no mail: it is logged, not fatal."""
+        if not verdict.notices:
+            return
+        try:
+            await self._services.store.accept(self._custody((), verdict))
+        except CivicgateError as error:
+            self._record.notes.append(f"notice not sent: {error.detail}")
+
+    def _with_id(self, reply: Reply) -> Reply:
+        return Reply(
+            reply.code, reply.enhanced, (*reply.lines[:-1], f"{reply.lines[-1]} ({self._envelope.transaction})")
+        )
+
+
+def failed_transforms(transforms: tuple[Transform, ...], error: TransformError) -> tuple[Transform, ...]:
+    """The transforms that ``error`` speaks of: those of its kind, or all of them when it does not say."""
+    kind = getattr(error, "kind", None)
+    named = tuple(t for t in transforms if t.kind is kind)
+    return named or transforms
+
+
+def _by_envelope(group: RecipientGroup) -> list[RecipientGroup]:
+    """Encrypted mail goes to each recipient on its own: the list of keys in one message would betray a Bcc."""
+    if len(group.recipients) > 1 and any(t.kind is TransformKind.ENCRYPT for t in group.transforms):
+        return [replace(group, recipients=(recipient,)) for recipient in group.recipients]
+    return [group]
+
+
+def _on_top(trace: bytes, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    yield trace
+    yield from chunks

@@ -1,0 +1,299 @@
+"""One transaction as a front drives it: MAIL, RCPT …, the content, and out comes a reply.
+
+The policy is asked as early as it can answer: at MAIL, at each RCPT, before the content (where to stop reading), and at
+the end with all findings. Refuses to relay for strangers, loops, and content that no rule would let through.
+"""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from prometheus_client import Histogram
+
+from gateway.errors import CivicgateError, ControlError, NextHopError
+from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS
+from gateway.model.envelope import Client, Direction, Envelope, Recipient
+from gateway.model.finding import Check, ControlFailure, Finding, Findings
+from gateway.model.reply import Reply
+from gateway.model.verdict import Disposition, RecipientGroup, Verdict
+from gateway.pipeline.effect import Effect
+from gateway.pipeline.record import Record
+from gateway.pipeline.services import Relay, Services
+from gateway.pipeline.trace import HeaderFacts, header_facts
+from gateway.policy import decide, decide_early
+from gateway.spool import SpooledMessage, SpoolWriter
+from gateway.wire.command import PathArgument
+
+LOOP = Reply.of(554, "5.4.6", "This message has passed too many servers; it is going round in a loop")
+TOO_LARGE_ALWAYS = "The message is larger than this gateway takes ({limit} octets)"
+RELAY_DENIED = Reply.of(550, "5.7.1", "This gateway relays only for the city")
+TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients, send the rest in another transaction")
+RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
+
+_NOTHING = frozenset[Check]()
+_ASKED_EARLY = 50
+"""Recipients looked at to stop reading early; the end of data decides for all of them."""
+_inspection = STAGE_SECONDS.labels("inspect")
+_receiving = STAGE_SECONDS.labels("receive")
+_scanning = STAGE_SECONDS.labels("virus")
+_deciding = STAGE_SECONDS.labels("decide")
+
+
+class Transaction:
+    """Not reusable: one MAIL, any number of RCPT, one content."""
+
+    __slots__ = (
+        "_begun",
+        "_envelope",
+        "_recipients",
+        "_relay",
+        "_services",
+        "_settings",
+        "_times",
+        "client",
+        "smtputf8",
+    )
+
+    def __init__(self, services: Services, client: Client) -> None:
+        self._services = services
+        self._settings = services.settings
+        self.client = client
+        self._envelope = Envelope(services.new_id(), client, services.directory.sender(""))
+        self._recipients: list[Recipient] = []
+        self.smtputf8 = False
+        self._relay: Relay | None = None
+        self._times: dict[str, float] = {}
+        self._begun = services.clock()
+
+    @property
+    def id(self) -> str:
+        """The transaction's id."""
+        return self._envelope.transaction
+
+    @property
+    def has_recipients(self) -> bool:
+        """True once a RCPT was accepted."""
+        return bool(self._recipients)
+
+    @property
+    def envelope(self) -> Envelope:
+        """The envelope as far as it is known."""
+        return replace(self._envelope, recipients=tuple(self._recipients))
+
+    # --- envelope ------------------------------------------------------------------------------------------------
+
+    def mail(self, path: PathArgument) -> Reply | None:
+        """Take the reverse-path. None: go on; a reply: refused, and the transaction is over."""
+        services = self._services
+        declared = path.value("SIZE")
+        self.smtputf8 = path.value("SMTPUTF8") is not None
+        self._envelope = Envelope(
+            self._envelope.transaction,
+            self.client,
+            services.directory.sender(path.address),
+            (),
+            path.parameters,
+            int(declared) if declared else None,
+        )
+        limit = self._settings.smtp.max_message_size
+        if declared and int(declared) > limit:
+            refusal: Reply | None = Reply.of(552, "5.3.4", TOO_LARGE_ALWAYS.format(limit=limit))
+        else:
+            refusal = self._early(self._envelope, self._declared())
+        if refusal is not None:
+            self._record(refusal, size=self._envelope.declared_size or 0)
+        return refusal
+
+    async def recipient(self, path: PathArgument) -> Reply:
+        """Take a forward-path: the policy's refusal, or the next hop's answer, verbatim."""
+        services = self._services
+        if len(self._recipients) >= self._settings.smtp.max_recipients:
+            return TOO_MANY_RECIPIENTS
+        recipient = self._resolve(path)
+        if recipient is None:
+            self._record(RELAY_DENIED, recipients=(path.address,))
+            return RELAY_DENIED
+        refusal = self._early(replace(self._envelope, recipients=(recipient,)), self._declared())
+        if refusal is not None:
+            self._record(refusal, recipients=(path.address,), size=self._envelope.declared_size or 0)
+            return refusal
+        try:
+            if self._relay is None:
+                self._relay = await services.next_hop.begin(
+                    self.client, self._envelope.sender.address, self._envelope.parameters
+                )
+            reply = await self._relay.rcpt(path.address, path.parameters)
+        except NextHopError as error:
+            self._record(error.reply, recipients=(path.address,), problem=error.detail)
+            return error.reply
+        if reply.positive:
+            self._recipients.append(recipient)
+        else:
+            self._record(reply, recipients=(path.address,))
+        return reply
+
+    def _resolve(self, path: PathArgument) -> Recipient | None:
+        """Direction and lists of a recipient; None when a stranger wants to send to strangers."""
+        internal = self._settings.network.is_internal(path.address)
+        if self.client.inside:
+            direction = Direction.INTERNAL if internal else Direction.OUTBOUND
+        elif internal:
+            direction = Direction.INBOUND
+        else:
+            return None
+        return Recipient(path.address, direction, path.parameters, self._services.directory.lists_of(path.address))
+
+    def _declared(self) -> Findings:
+        """What is known before the content."""
+        return Findings(self._envelope.declared_size or 0, (), (), _NOTHING, complete=False)
+
+    def _early(self, envelope: Envelope, findings: Findings) -> Reply | None:
+        services = self._services
+        if not services.rules.rules:
+            return None
+        return decide_early(envelope, findings, services.rules, self._now(), services.store.exceptions())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._services.clock(), UTC)
+
+    # --- content -------------------------------------------------------------------------------------------------
+
+    def cutoff(self) -> tuple[int, Reply]:
+        """How many octets are worth keeping, and what to say to one more: where a rule is certain to refuse."""
+        limit = self._settings.smtp.max_message_size
+        for threshold in self._services.rules.size_thresholds:
+            if threshold >= limit:
+                break
+            findings = Findings(threshold + 1, (), (), _NOTHING, complete=False)
+            for recipient in self._recipients[:_ASKED_EARLY]:
+                refusal = self._early(replace(self._envelope, recipients=(recipient,)), findings)
+                if refusal is not None:
+                    return threshold, refusal
+        return limit, Reply.of(552, "5.3.4", TOO_LARGE_ALWAYS.format(limit=limit))
+
+    def new_spool(self) -> SpoolWriter:
+        """Where the content goes. Call it when the content begins."""
+        self._times["begin"] = self._services.clock()
+        return self._services.spool.new(self.id)
+
+    def refused(self, reply: Reply, size: int) -> None:
+        """The front refused the content itself (too large, broken lines, no space)."""
+        self._record(reply, size=size)
+        self.abort()
+
+    async def finish(self, message: SpooledMessage) -> Reply:
+        """All octets are here: inspect, decide, act. The reply is the client's; the message is closed."""
+        services = self._services
+        clock = services.clock
+        arrived = clock()
+        self._stage("receive", _receiving, arrived - self._times.pop("begin", arrived))
+        facts = header_facts(message.buffer)
+        envelope = self.envelope
+        record = Record(envelope, message.size, facts.message_id, self._times)
+        try:
+            if facts.hops > self._settings.smtp.max_hops:
+                reply = LOOP
+            else:
+                reply = await self._judge(envelope, message, facts, record)
+        except CivicgateError as error:
+            record.problem, reply = error.detail, error.reply
+        finally:
+            self.abort()
+            message.close()
+        record.total = clock() - self._begun
+        services.record(record, reply)
+        return reply
+
+    async def _judge(self, envelope: Envelope, message: SpooledMessage, facts: HeaderFacts, record: Record) -> Reply:
+        services = self._services
+        if services.rules.rules:
+            findings = await self._findings(envelope, message)
+            verdict = await self._use_exceptions(self._decide(envelope, findings), envelope, findings)
+        else:
+            verdict = Verdict((RecipientGroup(envelope.recipients, Disposition.PASS),))
+        record.verdict = verdict
+        relay, self._relay = self._relay, None
+        effect = Effect(services, envelope, message, facts, record, relay)
+        return await effect.carry_out(verdict)
+
+    def _decide(self, envelope: Envelope, findings: Findings, without: frozenset[str] = frozenset()) -> Verdict:
+        services = self._services
+        started = services.clock()
+        exceptions = services.store.exceptions()
+        if without:
+            exceptions = [e for e in exceptions if e.id not in without]
+        verdict = decide(envelope, findings, services.rules, self._now(), exceptions)
+        self._stage("decide", _deciding, services.clock() - started)
+        return verdict
+
+    async def _use_exceptions(self, verdict: Verdict, envelope: Envelope, findings: Findings) -> Verdict:
+        """Count the uses of exceptions that the verdict rests on; one used up meanwhile does not count."""
+        used = verdict.used_exceptions
+        if not used or verdict.refusal is not None or await self._services.store.use(used):
+            return verdict
+        return self._decide(envelope, findings, frozenset(used))
+
+    async def _findings(self, envelope: Envelope, message: SpooledMessage) -> Findings:
+        """Run the checks that the rules ask for, side by side, under one deadline."""
+        services = self._services
+        asked = services.rules.questions
+        passive = bool(asked.checks - {Check.VIRUS})
+        if Check.VIRUS in asked.checks and passive:
+            (items, failures, known), (found, failed) = await asyncio.gather(
+                self._inspect(envelope, message), self._scan(message)
+            )
+        elif Check.VIRUS in asked.checks:
+            items, failures, known = (), (), frozenset[Check]()
+            found, failed = await self._scan(message)
+        else:
+            items, failures, known = await self._inspect(envelope, message) if passive else ((), (), frozenset[Check]())
+            return self._counted(Findings(message.size, items, failures, known))
+        known = known if failed else known | {Check.VIRUS}
+        return self._counted(Findings(message.size, (*items, *found), (*failures, *failed), known))
+
+    @staticmethod
+    def _counted(findings: Findings) -> Findings:
+        for failure in findings.failures:
+            CONTROL_FAILURES.labels(failure.check.value, failure.reason).inc()
+        return findings
+
+    async def _inspect(
+        self, envelope: Envelope, message: SpooledMessage
+    ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check]]:
+        services = self._services
+        started = services.clock()
+        result = await services.inspector.inspect(message, envelope, services.rules.questions)
+        self._stage("inspect", _inspection, services.clock() - started)
+        return result
+
+    async def _scan(self, message: SpooledMessage) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...]]:
+        services = self._services
+        started = services.clock()
+        try:
+            found = await services.scanner.scan(message)
+        except ControlError as error:
+            return (), (ControlFailure(Check.VIRUS, error.reason, error.detail),)
+        finally:
+            self._stage("virus", _scanning, services.clock() - started)
+        return found, ()
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """Let go of the next hop. Harmless when there is nothing to let go of."""
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay.abort()
+
+    def _stage(self, name: str, histogram: Histogram, seconds: float) -> None:
+        self._times[name] = seconds
+        histogram.observe(seconds)
+
+    def _record(self, reply: Reply, *, recipients: tuple[str, ...] = (), size: int = 0, problem: str = "") -> None:
+        """The record of a refusal before the end of the content."""
+        record = Record(self.envelope, size, "", self._times)
+        if recipients:
+            record.recipients = recipients
+        record.problem = problem
+        record.total = self._services.clock() - self._begun
+        self._services.record(record, reply)
