@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+CITY_WIDE = "@city-wide"
+"""Stands in ``Recipient.lists`` after the id of a list that reaches the entire city; no id can be written so."""
+
 
 class Direction(StrEnum):
     """Which way a message goes for one recipient, seen from the city."""

@@ -1,1 +1,22 @@
-"""The rules: values, schema and the decision. Pure: no sockets, no clock, no database."""
+"""The policy: rules as data, and one pure function from facts to a verdict. Refuses I/O beyond reading its files."""
+
+from gateway.policy.engine import decide, decide_early
+from gateway.policy.explain import Explanation, Outcome, explain
+from gateway.policy.loader import DEFAULT_VARIABLES, load_rules
+from gateway.policy.ruleset import RuleSet
+from gateway.policy.schema import schema
+from gateway.policy.types import InformationType, load_types
+
+__all__ = [
+    "DEFAULT_VARIABLES",
+    "Explanation",
+    "InformationType",
+    "Outcome",
+    "RuleSet",
+    "decide",
+    "decide_early",
+    "explain",
+    "load_rules",
+    "load_types",
+    "schema",
+]

@@ -1,0 +1,614 @@
+"""Conditions, compiled: each answers yes, no or unknown about one message and one recipient.
+
+Kleene's three-valued logic: a condition whose check has not answered is unknown, and stays so through ``all``, ``any``
+and ``not`` unless another operand settles it. Refuses to guess: what has not been looked at is never «nothing found».
+No I/O, no clock.
+"""
+
+import fnmatch
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, IntFlag
+from typing import Any
+
+import re2
+
+from gateway.model.envelope import CITY_WIDE, Direction, Envelope, ExceptionRecord, Recipient, domain_of, fold
+from gateway.model.finding import Check, Confidence, Finding, Findings
+
+NO, UNKNOWN, YES = 0, 1, 2
+AUTO_SUBMITTED = "auto-submitted"
+
+
+class Truth(IntEnum):
+    """Kleene's three values; ``all`` is min, ``any`` is max, ``not`` is 2 - x."""
+
+    NO = NO
+    UNKNOWN = UNKNOWN
+    YES = YES
+
+
+class Aspect(IntFlag):
+    """What of a recipient a condition looks at; recipients alike in these share one evaluation."""
+
+    NONE = 0
+    DIRECTION = 1
+    LISTS = 2
+    DOMAIN = 4
+    ADDRESS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One condition's answer in words; ``evidence`` is redacted."""
+
+    words: str
+    truth: Truth
+    evidence: str = ""
+    children: tuple["Trace", ...] = ()
+
+
+class Facts:
+    """One message as the conditions see it: looked up once, shared by all rules."""
+
+    __slots__ = ("automatic_by_sender", "by_check", "complete", "domain", "envelope", "exceptions", "failed", "known",
+                 "now", "sender", "size")  # fmt: skip
+
+    def __init__(
+        self, envelope: Envelope, findings: Findings, now: datetime, exceptions: Sequence[ExceptionRecord]
+    ) -> None:
+        self.envelope = envelope
+        self.sender = fold(envelope.sender.address)
+        self.domain = domain_of(self.sender)
+        self.complete = findings.complete
+        # RFC 1870 section 6: the declared size is the client's word, good for refusing early, not for accepting.
+        self.size = findings.size if findings.complete else max(findings.size, envelope.declared_size or 0)
+        self.failed = frozenset(failure.check for failure in findings.failures)
+        self.known = findings.known - self.failed if findings.complete else frozenset()
+        self.by_check: dict[Check, list[Finding]] = {}
+        for finding in findings.items:
+            self.by_check.setdefault(finding.check, []).append(finding)
+        self.now = now
+        self.exceptions = exceptions
+
+    def of(self, check: Check) -> Sequence[Finding]:
+        """The findings of one check."""
+        return self.by_check.get(check, ())
+
+    def seen(self, check: Check, found: bool) -> int:
+        """«At least» questions: what is found is certain even if the check broke off; what is not, only if it ended."""
+        return YES if found else NO if check in self.known else UNKNOWN
+
+
+class Names:
+    """Folded names to match against: exact ones in a set, ``*`` and ``?`` patterns as one expression."""
+
+    __slots__ = ("exact", "pattern", "words")
+
+    def __init__(self, values: Iterable[str]) -> None:
+        folded = [value.lower() for value in values]
+        self.words = ", ".join(folded)
+        self.exact = frozenset(v for v in folded if "*" not in v and "?" not in v)
+        globs = [v for v in folded if v not in self.exact]
+        # fnmatch's translation is free of exponential backtracking; a bracket stands for itself here.
+        joined = "|".join(fnmatch.translate(g.replace("[", "[[]")) for g in globs)
+        self.pattern = re.compile(joined) if globs else None
+
+    def match(self, folded: str) -> bool:
+        """True when ``folded`` is one of the names or fits a pattern."""
+        return folded in self.exact or (self.pattern is not None and self.pattern.match(folded) is not None)
+
+    def match_any(self, values: Iterable[str]) -> bool:
+        """True when one of the values, folded here, matches."""
+        return any(self.match(value.lower()) for value in values)
+
+
+class Node(ABC):
+    """A compiled condition."""
+
+    __slots__ = ()
+    aspects: Aspect = Aspect.NONE
+    checks: frozenset[Check] = frozenset()
+    early: bool = False
+    """True when the envelope and a size can make it certain."""
+
+    @abstractmethod
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        """NO, UNKNOWN or YES; with no recipient, what holds for every possible one."""
+
+    @abstractmethod
+    def words(self) -> str:
+        """The condition in words."""
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        """Redacted grounds for a YES."""
+        return ""
+
+    def trace(self, facts: Facts, recipient: Recipient | None) -> Trace:
+        """The answer with its grounds; slower than :meth:`value`."""
+        truth = Truth(self.value(facts, recipient))
+        if truth is Truth.YES:
+            grounds = self.evidence(facts, recipient)
+        elif truth is Truth.UNKNOWN:
+            grounds = ", ".join(sorted(_undecided(check, facts) for check in self.checks))
+        else:
+            grounds = ""
+        return Trace(self.words(), truth, grounds)
+
+    def blame(self, facts: Facts, recipient: Recipient | None) -> frozenset[Check]:
+        """The checks whose missing answer leaves this unknown."""
+        return self.checks - facts.known if self.value(facts, recipient) == UNKNOWN else frozenset()
+
+
+def _undecided(check: Check, facts: Facts) -> str:
+    return f"{check} failed" if check in facts.failed else f"{check} not known yet"
+
+
+def _list(findings: Iterable[Finding], shown: int = 3) -> str:
+    rows = list(findings)
+    texts = [" ".join(filter(None, (f.kind, f"in part {f.part}" if f.part else "", f.evidence))) for f in rows[:shown]]
+    return "; ".join([*texts, *([f"and {len(rows) - shown} more"] if len(rows) > shown else [])])
+
+
+class DirectionIs(Node):
+    """Which way the message goes for the recipient."""
+
+    __slots__ = ("directions",)
+    aspects, early = Aspect.DIRECTION, True
+
+    def __init__(self, directions: Iterable[Direction]) -> None:
+        self.directions = tuple(directions)
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        if recipient is None:
+            return UNKNOWN
+        return YES if recipient.direction in self.directions else NO
+
+    def words(self) -> str:
+        return "direction is " + " or ".join(self.directions)
+
+
+class SenderIs(Node):
+    """The reverse-path and its directory facts. Always known."""
+
+    __slots__ = ("address", "departments", "domain", "lists", "marks", "null", "text")
+    early = True
+
+    def __init__(self, spec: Any) -> None:
+        self.address = Names(spec.address) if spec.address else None
+        self.domain = Names(spec.domain) if spec.domain else None
+        self.marks = frozenset(spec.mark)
+        self.lists = Names(spec.list) if spec.list else None
+        self.departments = Names(spec.department) if spec.department else None
+        self.null = spec.null
+        self.text = "sender " + _spec_words(spec)
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        sender = facts.envelope.sender
+        holds = (
+            (not self.null or facts.sender == "")
+            and (not self.marks or not self.marks.isdisjoint(sender.marks))
+            and (self.address is None or self.address.match(facts.sender))
+            and (self.domain is None or self.domain.match(facts.domain))
+            and (self.departments is None or self.departments.match(sender.department.lower()))
+            and (self.lists is None or self.lists.match_any(sender.lists))
+        )
+        return YES if holds else NO
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return f"sender <{facts.envelope.sender.address}>"
+
+
+class RecipientIs(Node):
+    """One forward-path and its directory facts; unknown while there is none."""
+
+    __slots__ = ("address", "aspects", "city_wide", "domain", "lists", "outside", "text")
+    early = True
+
+    def __init__(self, spec: Any) -> None:
+        self.address = Names(spec.address) if spec.address else None
+        self.domain = Names(spec.domain) if spec.domain else None
+        self.lists = Names(spec.list) if spec.list else None
+        self.city_wide, self.outside = spec.city_wide, spec.outside
+        self.text = "recipient " + _spec_words(spec)
+        aspects = Aspect.NONE
+        for used, aspect in (
+            (self.address, Aspect.ADDRESS), (self.domain, Aspect.DOMAIN), (self.lists, Aspect.LISTS),
+            (self.city_wide, Aspect.LISTS), (self.outside, Aspect.DIRECTION),
+        ):  # fmt: skip
+            aspects |= aspect if used else Aspect.NONE
+        self.aspects = aspects
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        if recipient is None:
+            return UNKNOWN
+        holds = (
+            (not self.outside or recipient.direction is Direction.OUTBOUND)
+            and (not self.city_wide or CITY_WIDE in recipient.lists)
+            and (self.lists is None or self.lists.match_any(recipient.lists))
+            and (self.domain is None or self.domain.match(domain_of(recipient.address)))
+            and (self.address is None or self.address.match(fold(recipient.address)))
+        )
+        return YES if holds else NO
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return f"recipient <{recipient.address}>" if recipient else ""
+
+
+def _spec_words(spec: Any) -> str:
+    parts = []
+    for name in sorted(spec.model_fields_set, key=list(type(spec).model_fields).index):
+        value = getattr(spec, name)
+        shown = (
+            "" if value is True else " " + (" or ".join(map(str, value)) if isinstance(value, tuple) else str(value))
+        )
+        parts.append(name.replace("_", "-") + shown)
+    return ", ".join(parts)
+
+
+class SizeIs(Node):
+    """Octets as received; while they still come, or as declared, a lower bound."""
+
+    __slots__ = ("over", "under")
+    early = True
+
+    def __init__(self, spec: Any) -> None:
+        self.over, self.under = spec.over, spec.under
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        size, rest = facts.size, NO if facts.complete else UNKNOWN
+        over = YES if self.over is None or size > self.over else rest
+        under = YES if self.under is None else NO if size >= self.under else YES if facts.complete else UNKNOWN
+        return min(over, under)
+
+    def words(self) -> str:
+        rows = [f"{word} {n:,} octets" for word, n in (("over", self.over), ("under", self.under)) if n is not None]
+        return "size is " + " and ".join(rows)
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return f"{facts.size:,} octets"
+
+
+class HeaderIs(Node):
+    """One test of one header field; a field that is repeated is tested in each place."""
+
+    __slots__ = ("absent", "contains", "name", "pattern", "text")
+    checks = frozenset({Check.HEADER})
+
+    def __init__(self, spec: Any) -> None:
+        self.name = spec.name.lower()
+        self.pattern = re2.compile(spec.matches) if spec.matches is not None else None
+        self.contains = tuple(c.lower() for c in spec.contains)
+        self.absent = bool(spec.absent)
+        self.text = f"header {spec.name} " + (
+            f"matches {spec.matches}" if spec.matches is not None
+            else "contains " + " or ".join(spec.contains) if spec.contains
+            else "is absent" if self.absent else "is present"
+        )  # fmt: skip
+
+    def _holds(self, value: str) -> bool:
+        if self.pattern is not None:
+            # An undecodable octet arrives as a lone surrogate, which the expression engine cannot take.
+            return self.pattern.search(value.encode("utf-8", "replace").decode()) is not None
+        if self.contains:
+            folded = value.lower()
+            return any(c in folded for c in self.contains)
+        return True
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        found = any(f.kind == self.name and self._holds(f.value) for f in facts.of(Check.HEADER))
+        seen = facts.seen(Check.HEADER, found)
+        return 2 - seen if self.absent else seen
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return f"{self.name} field"
+
+
+class AttachmentIs(Node):
+    """At least ``count`` attachments for which all keys hold."""
+
+    __slots__ = ("count", "declared", "name", "over", "text", "type", "under")
+    checks = frozenset({Check.ATTACHMENT})
+
+    def __init__(self, spec: Any) -> None:
+        self.type = Names(spec.type) if spec.type else None
+        self.declared = Names(spec.declared) if spec.declared else None
+        self.name = Names(spec.name) if spec.name else None
+        self.over = spec.size.over if spec.size else None
+        self.under = spec.size.under if spec.size else None
+        self.count = spec.count
+        keys = [(w, n.words) for w, n in (("type", self.type), ("declared", self.declared), ("name", self.name)) if n]
+        bounds = [(w, f"{n:,} octets") for w, n in (("over", self.over), ("under", self.under)) if n is not None]
+        self.text = " ".join(["an attachment", *(f"{w} {v}" for w, v in [*keys, *bounds])])
+        if self.count > 1:
+            self.text += f", at least {self.count}"
+
+    def _holds(self, f: Finding) -> bool:
+        return (
+            (self.type is None or self.type.match(f.kind.lower()))
+            and (self.declared is None or self.declared.match(f.declared.lower()))
+            and (self.name is None or self.name.match(f.value.lower()))
+            and (self.over is None or f.size > self.over)
+            and (self.under is None or f.size < self.under)
+        )
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        rows = facts.of(Check.ATTACHMENT)
+        found = bool(rows) and sum(f.count for f in rows if self._holds(f)) >= self.count
+        return facts.seen(Check.ATTACHMENT, found)
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return _list(f for f in facts.of(Check.ATTACHMENT) if self._holds(f))
+
+
+class ContentIs(Node):
+    """Matches of the named information types, counted together, of at least this confidence."""
+
+    __slots__ = ("confidence", "count", "types")
+    checks = frozenset({Check.CONTENT})
+
+    def __init__(self, spec: Any) -> None:
+        self.types: frozenset[str] = frozenset(spec.types)
+        self.confidence: Confidence = spec.confidence
+        self.count: int = spec.count
+
+    def _holds(self, f: Finding) -> bool:
+        return f.kind in self.types and f.confidence >= self.confidence
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        rows = facts.of(Check.CONTENT)
+        found = bool(rows) and sum(f.count for f in rows if self._holds(f)) >= self.count
+        return facts.seen(Check.CONTENT, found)
+
+    def words(self) -> str:
+        times = f", at least {self.count} times" if self.count > 1 else ""
+        return f"content has {' or '.join(sorted(self.types))} ({self.confidence.name.lower()} or surer{times})"
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return _list(f for f in facts.of(Check.CONTENT) if self._holds(f))
+
+
+class KindIs(Node):
+    """A finding of one check whose kind fits: virus signatures, structure defects, legends."""
+
+    __slots__ = ("check", "checks", "names", "text")
+
+    def __init__(self, check: Check, names: Iterable[str], text: str) -> None:
+        self.check, self.names, self.text = check, Names(names), text
+        self.checks = frozenset({check})
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        rows = facts.of(self.check)
+        return facts.seen(self.check, bool(rows) and self.names.match_any(f.kind for f in rows))
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return _list(f for f in facts.of(self.check) if self.names.match(f.kind.lower()))
+
+
+class SignatureBlockMissing(Node):
+    """No signature block has one of the wordings. One that has is certain; that there is none, only in the end."""
+
+    __slots__ = ("wordings",)
+    checks = frozenset({Check.SIGNATURE_BLOCK})
+
+    def __init__(self, wordings: Iterable[str]) -> None:
+        self.wordings = frozenset(collapse(w) for w in wordings)
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        identified = any(
+            f.kind == "identified" and (not f.value or collapse(f.value) in self.wordings)
+            for f in facts.of(Check.SIGNATURE_BLOCK)
+        )
+        return 2 - facts.seen(Check.SIGNATURE_BLOCK, identified)
+
+    def words(self) -> str:
+        return "the signature block has none of: " + ", ".join(f"«{w}»" for w in sorted(self.wordings))
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        present = any(f.kind == "present" for f in facts.of(Check.SIGNATURE_BLOCK))
+        return "a signature block without the wording" if present else "no signature block"
+
+
+class ControlFailed(Node):
+    """One of these controls tried and could not answer."""
+
+    __slots__ = ("checks", "controls")
+
+    def __init__(self, controls: Iterable[Check]) -> None:
+        self.controls = frozenset(controls)
+        self.checks = self.controls
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        if not self.controls.isdisjoint(facts.failed):
+            return YES
+        return NO if self.controls <= facts.known else UNKNOWN
+
+    def words(self) -> str:
+        return "control failed: " + " or ".join(sorted(self.controls))
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return ", ".join(sorted(self.controls & facts.failed)) + " failed"
+
+
+class AutomaticReply(Node):
+    """Null reverse-path, or ``Auto-Submitted: auto-replied`` (RFC 3834 section 5)."""
+
+    __slots__ = ()
+    checks = frozenset({Check.HEADER})
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        if not facts.sender:
+            return YES
+        found = any(
+            f.kind == AUTO_SUBMITTED and f.value.strip().lower().startswith("auto-replied")
+            for f in facts.of(Check.HEADER)
+        )
+        return facts.seen(Check.HEADER, found)
+
+    def words(self) -> str:
+        return "an automatic reply (null sender, or Auto-Submitted: auto-replied)"
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return "null sender" if not facts.sender else "auto-submitted field"
+
+
+class ExceptionFor(Node):
+    """An approved exception record of this kind is in force for sender and recipient."""
+
+    __slots__ = ("kind",)
+    aspects, early = Aspect.ADDRESS, True
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        best = NO
+        for record in facts.exceptions:
+            best = max(best, self._covers(record, facts, recipient))
+        return best
+
+    def _covers(self, record: ExceptionRecord, facts: Facts, recipient: Recipient | None) -> int:
+        if (
+            record.kind != self.kind
+            or record.uses_left == 0
+            or not record.created <= facts.now < record.expires
+            or not _party(record.sender, facts.sender)
+        ):
+            return NO
+        if record.max_size is not None and facts.size > record.max_size:
+            return NO
+        size = YES if record.max_size is None or facts.complete else UNKNOWN
+        if recipient is None:
+            return size if record.recipient == "*" else UNKNOWN
+        return size if _party(record.recipient, fold(recipient.address)) else NO
+
+    def records(self, facts: Facts, recipient: Recipient | None) -> tuple[str, ...]:
+        """Ids of the records in force."""
+        return tuple(r.id for r in facts.exceptions if self._covers(r, facts, recipient) == YES)
+
+    def words(self) -> str:
+        return f"exception {self.kind}"
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return "record " + ", ".join(self.records(facts, recipient))
+
+
+def _party(pattern: str, folded: str) -> bool:
+    wanted = pattern.lower()
+    return wanted in ("*", folded) or (wanted.startswith("@") and domain_of(folded) == wanted[1:])
+
+
+class Several(Node):
+    """``all`` or ``any`` of its children; stops at the first that settles it."""
+
+    __slots__ = ("aspects", "checks", "children", "early", "settles")
+
+    def __init__(self, children: Sequence[Node], settles: int) -> None:
+        # What needs no check comes first: it is the cheapest way to an answer, and the one that no failure blocks.
+        self.children = tuple(sorted(children, key=lambda c: (bool(c.checks), bool(c.aspects))))
+        self.settles = settles
+        self.checks = frozenset().union(*(c.checks for c in children))
+        aspects = Aspect.NONE
+        for child in children:
+            aspects |= child.aspects
+        self.aspects = aspects
+        self.early = all(c.early for c in children) if settles == NO else any(c.early for c in children)
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        settles = self.settles
+        answer = 2 - settles
+        for child in self.children:
+            value = child.value(facts, recipient)
+            if value == settles:
+                return settles
+            if value == UNKNOWN:
+                answer = UNKNOWN
+        return answer
+
+    def words(self) -> str:
+        return "all of" if self.settles == NO else "any of"
+
+    def trace(self, facts: Facts, recipient: Recipient | None) -> Trace:
+        rows = tuple(child.trace(facts, recipient) for child in self.children)
+        return Trace(self.words(), Truth(self.value(facts, recipient)), "", rows)
+
+    def blame(self, facts: Facts, recipient: Recipient | None) -> frozenset[Check]:
+        if self.value(facts, recipient) != UNKNOWN:
+            return frozenset()
+        return frozenset().union(*(child.blame(facts, recipient) for child in self.children))
+
+
+class Not(Node):
+    """The opposite; unknown stays unknown."""
+
+    __slots__ = ("aspects", "checks", "child", "early")
+
+    def __init__(self, child: Node) -> None:
+        self.child = child
+        self.aspects, self.checks, self.early = child.aspects, child.checks, child.early
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        return 2 - self.child.value(facts, recipient)
+
+    def words(self) -> str:
+        return "not"
+
+    def trace(self, facts: Facts, recipient: Recipient | None) -> Trace:
+        below = self.child.trace(facts, recipient)
+        return Trace("not", Truth(2 - below.truth), "", (below,))
+
+    def blame(self, facts: Facts, recipient: Recipient | None) -> frozenset[Check]:
+        return self.child.blame(facts, recipient)
+
+
+def every(children: Sequence[Node]) -> Node:
+    """All hold."""
+    return children[0] if len(children) == 1 else Several(children, NO)
+
+
+def some(children: Sequence[Node]) -> Node:
+    """Any holds."""
+    return children[0] if len(children) == 1 else Several(children, YES)
+
+
+def collapse(text: str) -> str:
+    """Folded, white space collapsed: the form in which wordings are compared."""
+    return " ".join(text.lower().split())
+
+
+def walk(node: Node) -> Iterable[Node]:
+    """The node and all below."""
+    yield node
+    if isinstance(node, Several):
+        for child in node.children:
+            yield from walk(child)
+    elif isinstance(node, Not):
+        yield from walk(node.child)
+
+
+def grounds(trace: Trace) -> str:
+    """The evidence of all conditions that made the answer, in one line."""
+    if not trace.children:
+        return trace.evidence or trace.words
+    if trace.words == "not":
+        return ""
+    rows = [grounds(child) for child in trace.children if child.truth is trace.truth]
+    return "; ".join(dict.fromkeys(row for row in rows if row))

@@ -1,0 +1,147 @@
+"""Reads a folder of rules: one YAML file a rule, in any depth of category folders; ``types/`` is not rules.
+
+Refuses, all at once and each with file, line and column: what the schema refuses, one id in two files, an information
+type or legend that nobody defines, one legend or banner id with two wordings, a placeholder without a value. Reads
+files; knows no clock and no network.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import ConfigError, ConfigErrors
+from gateway.model.verdict import Transform, TransformKind
+from gateway.policy.compiled import Rule, compile_rule
+from gateway.policy.ruleset import RuleSet
+from gateway.policy.schema import PLACEHOLDER, RuleFile
+from gateway.source import Document, Path_, read_yaml, validate
+
+DEFAULT_VARIABLES: Mapping[str, str] = {
+    "city_name": "City of Example",
+    "transfer_service": "https://files.city.example",
+}
+"""What texts may name, with the values of the settings' defaults (``notices.city_name``, ``.transfer_service``)."""
+
+_TEXTS = {"text", "reason", "tell_sender", "value", "lines", "wordings"}
+
+
+def load_rules(
+    folder: Path,
+    known_types: frozenset[str] | None = None,
+    variables: Mapping[str, str] = DEFAULT_VARIABLES,
+    known_roles: frozenset[str] | None = None,
+) -> RuleSet:
+    """Load and compile every ``*.yaml`` below ``folder`` but ``types/``, in the order of their paths.
+
+    ``known_types``: ids that ``content.types`` may name, None: not checked. ``variables``: values of ``{placeholders}``
+    in texts and lines; ``{city_name_capitals}`` and the like are made from each. ``known_roles``: roles that
+    ``approvers`` and ``notify`` may name, None: not checked. Raises :class:`ConfigErrors` with all problems.
+    """
+    values = {**variables, **{f"{name}_capitals": text.upper() for name, text in variables.items()}}
+    digest = hashlib.sha256()
+    read: list[tuple[RuleFile, Document]] = []
+    errors: list[ConfigError] = []
+    if not folder.is_dir():
+        raise ConfigErrors([ConfigError("is not a folder of rules", str(folder))])
+    for path in _files(folder):
+        try:
+            document = read_yaml(path)
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            read.append((validate(document, RuleFile), document))
+        except ConfigErrors as error:
+            errors.extend(error.errors)
+    errors.extend(_duplicates(read))
+    for spec, document in read:
+        errors.extend(_unknown_names(spec, document, known_types, "types", "information type"))
+        errors.extend(_unknown_names(spec, document, known_roles, "approvers", "role"))
+        errors.extend(_unknown_names(spec, document, known_roles, "roles", "role"))
+        errors.extend(_placeholders(document, values))
+    if not errors:
+        rules = tuple(
+            compile_rule(spec, document.file, place, lambda text: fill(text, values))
+            for place, (spec, document) in enumerate(read)
+        )
+        errors.extend(_wordings(rules, [document for _, document in read]))
+    if errors:
+        raise ConfigErrors(errors)
+    return RuleSet(rules, digest.hexdigest())
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Resolve ``{placeholders}``; all must be known."""
+    return PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*.yaml") if p.relative_to(folder).parts[0] != "types")
+
+
+def _duplicates(read: Iterable[tuple[RuleFile, Document]]) -> Iterable[ConfigError]:
+    first: dict[str, Document] = {}
+    for spec, document in read:
+        if spec.id in first:
+            other = first[spec.id].error(("id",), "")
+            yield document.error(("id",), f"id {spec.id} is used already at {other.file}:{other.line}:{other.column}")
+        else:
+            first[spec.id] = document
+
+
+def _leaves(data: Any, path: Path_ = ()) -> Iterable[tuple[Path_, str]]:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _leaves(value, (*path, key))
+    elif isinstance(data, list):
+        for n, value in enumerate(data):
+            yield from _leaves(value, (*path, n))
+    elif isinstance(data, str):
+        yield path, data
+
+
+def _key(path: Path_) -> str:
+    """The nearest key of a value, list indices left out."""
+    return next((step for step in reversed(path) if isinstance(step, str)), "")
+
+
+def _unknown_names(
+    spec: RuleFile, document: Document, known: frozenset[str] | None, key: str, what: str
+) -> Iterable[ConfigError]:
+    if known is None:
+        return
+    for path, value in _leaves(document.data):
+        if path[0] in ("when", "unless", "then") and _key(path) == key and value not in known:
+            close = difflib.get_close_matches(value, sorted(known), n=1)
+            hint = f", did you mean «{close[0]}»?" if close else ""
+            yield document.error(path, f"{what} «{value}» is not known{hint}")
+
+
+def _placeholders(document: Document, values: Mapping[str, str]) -> Iterable[ConfigError]:
+    for path, text in _leaves(document.data):
+        if path[0] == "then" and _key(path) in _TEXTS:
+            for name in PLACEHOLDER.findall(text):
+                if name not in values:
+                    yield document.error(path, f"{{{name}}} has no value; known are {', '.join(sorted(values))}")
+
+
+def _wordings(rules: Iterable[Rule], documents: list[Document]) -> Iterable[ConfigError]:
+    """One id, one wording: else which of the two stands would depend on the order of files."""
+    first: dict[tuple[TransformKind, str], tuple[Transform, Document]] = {}
+    kinds = {TransformKind.LEGEND: "legend", TransformKind.BANNER: "banner"}
+    for rule in rules:
+        document = documents[rule.place]
+        for transform in rule.transforms:
+            if transform.kind not in kinds:
+                continue
+            kept, other = first.setdefault((transform.kind, transform.id), (transform, document))
+            if kept.lines != transform.lines:
+                key = kinds[transform.kind]
+                where = other.error(("then", key, "lines"), "")
+                message = f"{key} {transform.id} has other lines at {where.file}:{where.line}:{where.column}"
+                yield document.error(("then", key, "lines"), message)
+    legends = {id_ for kind, id_ in first if kind is TransformKind.LEGEND}
+    for document in documents:
+        for path, value in _leaves(document.data):
+            if path[0] in ("when", "unless") and path[-2:] == ("legend", "present") and value not in legends:
+                yield document.error(path, f"no rule puts a legend «{value}»")

@@ -1,0 +1,104 @@
+"""All rules together: what they ask of the checks, at which sizes an early answer can come, and their digest."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from gateway.model.finding import Check, LegendText, Questions
+from gateway.model.verdict import Disposition, Mode
+from gateway.policy.compiled import Rule, legend_of
+from gateway.policy.conditions import (
+    AUTO_SUBMITTED,
+    AutomaticReply,
+    ContentIs,
+    HeaderIs,
+    KindIs,
+    Node,
+    SizeIs,
+    walk,
+)
+from gateway.policy.schema import Condition
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The loaded rules. Immutable; what is derived from them is computed once."""
+
+    rules: tuple[Rule, ...]
+    """All rules in the order of their files, those with mode off included."""
+    digest: str = ""
+    """SHA-256 (hex) over the files' names and octets: the version in logs and records."""
+
+    @cached_property
+    def active(self) -> tuple[Rule, ...]:
+        """Rules that are evaluated: enforce and monitor."""
+        return tuple(rule for rule in self.rules if rule.mode is not Mode.OFF)
+
+    @cached_property
+    def early(self) -> tuple[Rule, ...]:
+        """Enforced reject and defer rules that the envelope and a size can decide."""
+        return tuple(rule for rule in self.active if rule.early and rule.mode is Mode.ENFORCE)
+
+    @cached_property
+    def questions(self) -> Questions:
+        """What the checks have to find out for the active rules, and no more."""
+        nodes = [node for rule in self.active for node in _nodes(rule)]
+        checks = {check for rule in self.active for check in rule.checks}
+        headers = {node.name for node in nodes if isinstance(node, HeaderIs)}
+        holds = any(r.on_failure is Disposition.HOLD for r in self.active)
+        if holds or any(isinstance(node, AutomaticReply) for node in nodes):
+            headers.add(AUTO_SUBMITTED)
+            checks.add(Check.HEADER)
+        wordings = [w for rule in self.active for spec in _specs(rule) for w in _wordings(spec)]
+        return Questions(
+            checks=frozenset(checks),
+            headers=frozenset(headers),
+            types=frozenset(t for node in nodes if isinstance(node, ContentIs) for t in node.types),
+            legends=self._legends(nodes),
+            signature_wordings=tuple(dict.fromkeys(wordings)),
+        )
+
+    def _legends(self, nodes: Sequence[Node]) -> tuple[LegendText, ...]:
+        asked = {name for n in nodes if isinstance(n, KindIs) and n.check is Check.LEGEND for name in n.names.exact}
+        texts = {legend.id: legend for rule in self.rules if (legend := legend_of(rule))}
+        return tuple(texts[name] for name in sorted(asked) if name in texts)
+
+    @cached_property
+    def size_thresholds(self) -> tuple[int, ...]:
+        """Octets, ascending, beyond which :func:`~gateway.policy.engine.decide_early` may refuse while receiving."""
+        sizes = {n.over for rule in self.early for n in walk(rule.when) if isinstance(n, SizeIs) and n.over is not None}
+        return tuple(sorted(sizes))
+
+    def get(self, rule: str) -> Rule | None:
+        """The rule of this id."""
+        return next((r for r in self.rules if r.id == rule), None)
+
+    def alone(self, rule: str) -> "RuleSet":
+        """This one rule as if enforced: how its cases are run. Raises KeyError for an unknown id."""
+        found = self.get(rule)
+        if found is None:
+            raise KeyError(rule)
+        others = tuple(replace(r, mode=Mode.OFF) for r in self.rules if r.id != rule)
+        return RuleSet((replace(found, mode=Mode.ENFORCE), *others), self.digest)
+
+
+def _nodes(rule: Rule) -> Iterable[Node]:
+    yield from walk(rule.when)
+    if rule.unless:
+        yield from walk(rule.unless)
+
+
+def _specs(rule: Rule) -> Iterable[Condition]:
+    for spec in (rule.spec.when, rule.spec.unless):
+        if spec:
+            yield from _conditions(spec)
+
+
+def _conditions(spec: Condition) -> Iterable[Condition]:
+    yield spec
+    for inner in (*spec.all_, *spec.any_, *((spec.not_,) if spec.not_ else ())):
+        yield from _conditions(inner)
+
+
+def _wordings(spec: Condition) -> tuple[str, ...]:
+    return spec.signature_block.missing if spec.signature_block else ()
