@@ -551,49 +551,6 @@ class RuleFile(Strict):
         return self
 
 
-# --- information types ------------------------------------------------------------------------------------------------
-
-
-class TypeCase(Strict):
-    """A text, and how often the type is found in it."""
-
-    it: Text
-    text: Text
-    finds: Annotated[int, Field(ge=0)]
-    confidence: Level | None = None
-
-
-class TypeConfidence(Strict):
-    """How sure a match is: by itself, and with one of the context words near it."""
-
-    alone: Level = Confidence.MEDIUM
-    near_context: Level = Confidence.HIGH
-
-
-class TypeFile(Strict):
-    """One information type: a detector with its words."""
-
-    id: Id
-    title: Text
-    source: Many[Annotated[str, Field(pattern=r"^[a-z-]+/[a-z-]+$")]]
-    detector: Literal["us-ssn", "payment-card", "keywords"]
-    keywords: tuple[Text, ...] = ()
-    case_sensitive: bool = False
-    context: tuple[Text, ...] = ()
-    near: Annotated[int, Field(ge=0, le=1000)] = 80
-    confidence: TypeConfidence = TypeConfidence()
-    note: str = ""
-    cases: tuple[TypeCase, ...] = ()
-
-    @model_validator(mode="after")
-    def _sound(self) -> "TypeFile":
-        if (self.detector == "keywords") != bool(self.keywords):
-            raise ValueError("keywords and detector: keywords belong together")
-        if not any(case.finds for case in self.cases) or all(case.finds for case in self.cases):
-            raise ValueError("cases: at least one text in which it is found and one near miss are needed")
-        return self
-
-
 def schema(model: type[BaseModel] = RuleFile) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a rule file, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
