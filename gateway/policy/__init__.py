@@ -1,5 +1,6 @@
 """The policy: rules as data, and one pure function from facts to a verdict. Refuses I/O beyond reading its files."""
 
+from gateway.policy.cases import CaseResult, run_cases
 from gateway.policy.engine import decide, decide_early
 from gateway.policy.explain import Explanation, Outcome, explain
 from gateway.policy.loader import DEFAULT_VARIABLES, load_rules
@@ -9,6 +10,7 @@ from gateway.policy.types import InformationType, load_types
 
 __all__ = [
     "DEFAULT_VARIABLES",
+    "CaseResult",
     "Explanation",
     "InformationType",
     "Outcome",
@@ -18,5 +20,6 @@ __all__ = [
     "explain",
     "load_rules",
     "load_types",
+    "run_cases",
     "schema",
 ]

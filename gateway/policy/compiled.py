@@ -34,6 +34,7 @@ from gateway.policy.conditions import (
     some,
     walk,
 )
+from gateway.source import Document
 
 CONTROL_QUEUE = "control-failure"
 """Queue of what a failed control holds when the rule itself names no queue."""
@@ -63,6 +64,8 @@ class Rule:
     place: int
     """Its place among all rules: the order in which matches, transforms and equally strong replies stand."""
     file: str
+    lines: tuple[int, ...]
+    """Where each case begins in the file."""
     spec: schema.RuleFile
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
@@ -102,7 +105,7 @@ class Rule:
 
 
 def compile_rule(
-    spec: schema.RuleFile, file: str, place: int = 0, fill: Callable[[str], str] = lambda text: text
+    spec: schema.RuleFile, document: Document, place: int = 0, fill: Callable[[str], str] = lambda text: text
 ) -> Rule:
     """Compile a validated rule. ``fill`` resolves placeholders in texts for people."""
     heads = [DirectionIs(spec.direction)] if spec.direction else []
@@ -130,7 +133,8 @@ def compile_rule(
         early=refusal is not None and when.early and (unless is None or unless.early),
         exceptions=tuple(n for n in nodes if isinstance(n, ExceptionFor)),
         place=place,
-        file=file,
+        file=document.file,
+        lines=tuple(document.error(("cases", n), "").line for n in range(len(spec.cases))),
         spec=spec,
     )
 

@@ -61,7 +61,7 @@ def load_rules(
         errors.extend(_placeholders(document, values))
     if not errors:
         rules = tuple(
-            compile_rule(spec, document.file, place, lambda text: fill(text, values))
+            compile_rule(spec, document, place, lambda text: fill(text, values))
             for place, (spec, document) in enumerate(read)
         )
         errors.extend(_wordings(rules, [document for _, document in read]))
