@@ -1,0 +1,53 @@
+# The gateway alone: no clamd, no mail server (docs/docker.md, deploy/compose.yaml).
+# Any Debian base works, 12 or 13; one without Python 3.11 or later gets Debian's own.
+ARG BASE=python:3.13-slim-bookworm
+
+FROM ${BASE} AS base
+# libmagic1 is provided by libmagic1t64 on Debian 13. openssl does S/MIME.
+RUN export DEBIAN_FRONTEND=noninteractive \
+ && apt-get update -q \
+ && apt-get install -q -y --no-install-recommends ca-certificates libmagic1 openssl \
+    $(command -v python3 >/dev/null || echo python3) \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log
+
+FROM base AS build
+RUN export DEBIAN_FRONTEND=noninteractive \
+ && python3 -c 'import ensurepip' 2>/dev/null \
+ || { apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv; }
+COPY requirements.lock /build/
+# The environment needs no pip at run time.
+RUN python3 -m venv /opt/civicgate/venv \
+ && /opt/civicgate/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+      --require-hashes --only-binary :all: -r /build/requirements.lock \
+ && /opt/civicgate/venv/bin/python -m pip uninstall -q -y pip setuptools
+COPY gateway /opt/civicgate/gateway
+COPY deploy/docker/civicgate deploy/docker/civicgate-health /opt/civicgate/venv/bin/
+COPY deploy/clamd.conf /opt/civicgate/deploy/clamd.conf
+COPY config /opt/civicgate/config
+COPY deploy/docker/gateway.yaml /opt/civicgate/config/gateway.yaml
+COPY rules /opt/civicgate/rules
+# Compiled here, because the root file system is read-only later.
+RUN /opt/civicgate/venv/bin/python -m compileall -q /opt/civicgate/gateway /opt/civicgate/venv/lib \
+ && chmod 755 /opt/civicgate/venv/bin/civicgate /opt/civicgate/venv/bin/civicgate-health \
+ && mkdir -p /opt/civicgate/var
+
+FROM base
+RUN groupadd --gid 10025 civicgate \
+ && useradd --uid 10025 --gid 10025 --no-create-home --home-dir /opt/civicgate --shell /usr/sbin/nologin civicgate
+COPY --from=build /opt/civicgate /opt/civicgate
+RUN chown 10025:10025 /opt/civicgate/var && chmod 700 /opt/civicgate/var
+WORKDIR /opt/civicgate
+ENV PATH=/opt/civicgate/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONPATH=/opt/civicgate \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# Spool, store, keys, certificates: all that is written. /tmp is written by openssl and libmagic's callers at most.
+VOLUME /opt/civicgate/var
+EXPOSE 10025 9464
+USER 10025:10025
+STOPSIGNAL SIGTERM
+# Asks the gateway itself for its greeting and EHLO; the port is the first argument.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["python3", "/opt/civicgate/venv/bin/civicgate-health", "10025"]
+ENTRYPOINT ["civicgate"]
+CMD ["run", "--config", "config/gateway.yaml"]
