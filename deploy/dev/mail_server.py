@@ -59,7 +59,8 @@ class MailServer:
         self.received: list[Received] = []
         self.port = 0
         self._folder = folder
-        self._show = show
+        self.show = show
+        """Gets one line for each message; may be set later."""
         self._count = 0
         self._arrived = asyncio.Condition()
         self._server: asyncio.Server | None = None
@@ -148,8 +149,8 @@ class MailServer:
         )
         if self._folder is not None:
             self._write(self._folder, received, content)
-        if self._show is not None:
-            self._show(_line(received))
+        if self.show is not None:
+            self.show(_line(received))
         async with self._arrived:
             self.received.append(received)
             del self.received[:-KEEP]
