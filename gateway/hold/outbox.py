@@ -1,0 +1,268 @@
+"""The durable outbox: claims rows one by one, hands each to a ``Deliver``, and records the answer.
+
+At least once: a crash between the next hop's 250 and our commit delivers that row again, under the same ids. Refuses to
+deliver a body that is not what was accepted, or without a transform that it needs.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.errors import CivicgateError, StoreError, TransformError
+from gateway.hold import rows
+from gateway.hold.bodies import Damaged
+from gateway.hold.core import Core
+from gateway.hold.events import GATEWAY
+from gateway.hold.letters import Refusal
+from gateway.hold.settle import Settler, Sorted, sort_replies
+from gateway.hold.states import Event, State
+from gateway.hold.store import Hold
+from gateway.hold.tables import outbox
+from gateway.hold.values import OutboxKind, OutboxRow, OutboxState
+from gateway.model.envelope import Client, Recipient
+from gateway.model.reply import Reply
+from gateway.model.verdict import Transform
+from gateway.settings import OutboxSettings
+
+RELEASED = "X-Civicgate-Released"
+"""Trace field on released mail: the held item's id."""
+_log = structlog.get_logger()
+_random = secrets.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt: everything that a delivery needs. It goes straight to the next hop and is not inspected again."""
+
+    id: str
+    """Stable over attempts."""
+    transaction: str
+    kind: OutboxKind
+    client: Client
+    reverse_path: str
+    parameters: tuple[str, ...]
+    """MAIL parameters, verbatim. A transform changes the size: a SIZE= among them is of the message as received."""
+    recipients: tuple[Recipient, ...]
+    transforms: tuple[Transform, ...]
+    """To be applied now."""
+    trace: tuple[tuple[str, str], ...]
+    """Header fields to put on top, below Received."""
+    received: datetime
+    size: int
+    attempt: int
+    """From 1."""
+    core: Core
+    body: str
+    sha256: str
+
+    async def copy(self, write: Callable[[bytes], object]) -> None:
+        """Pass the body as received to ``write`` (called in a thread), e.g. a spool writer's.
+
+        The digest is known at its end: use what was written only after this returns. Raises Damaged, StoreError.
+        """
+        await self.core.bodies.get(self.body, self.sha256, write)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
+    """What the next hop said."""
+
+    replies: tuple[Reply, ...]
+    """To each RCPT, in order. When MAIL was refused: that reply, for each."""
+    final: Reply | None = None
+    """To the end of data; None when no recipient was accepted."""
+
+
+class Deliver(Protocol):
+    """Delivers one message. Wired by the composition root."""
+
+    async def __call__(self, delivery: Delivery) -> DeliveryResult:
+        """Copy the body, transform it, hand it to the next hop.
+
+        Raises NextHopError (tried again), TransformError (held), whatever :meth:`Delivery.copy` raised.
+        """
+
+
+class Outbox:
+    """One process's share of the work on the outbox."""
+
+    def __init__(self, hold: Hold, deliver: Deliver, settings: OutboxSettings, owner: str = "") -> None:
+        self._hold, self._core, self._deliver, self._settings = hold, hold.core, deliver, settings
+        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._settler = Settler(hold.core, settings)
+
+    async def run(self) -> None:
+        """Work until cancelled; then stop the deliveries under way and give their claims back.
+
+        A failure of the store is logged and waited out: the loop ends by cancellation only.
+        """
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                self._core.wake.clear()
+                try:
+                    await self._hold.desk.expire()
+                    await self._fill(tasks)
+                except CivicgateError as error:
+                    _log.error("outbox-store-failed", error=error.detail)
+                await self._pause(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drain(self) -> int:
+        """Deliver all that is due now, then return how many attempts were made. For tests and the command line."""
+        count = 0
+        while (row := await self.claim()) is not None:
+            await self._attempt(row)
+            count += 1
+        return count
+
+    async def _fill(self, tasks: set[asyncio.Task[None]]) -> None:
+        while len(tasks) < self._settings.concurrency and (row := await self.claim()) is not None:
+            task = asyncio.create_task(self._attempt(row))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    async def _pause(self, tasks: set[asyncio.Task[None]]) -> None:
+        """Until a fresh row, a free place when all were taken, or the poll interval."""
+        full = len(tasks) >= self._settings.concurrency
+        wake = asyncio.create_task(self._core.wake.wait())
+        try:
+            waits = {wake, *tasks} if full else {wake}
+            await asyncio.wait(waits, timeout=self._settings.poll_interval, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            wake.cancel()
+
+    async def claim(self) -> OutboxRow | None:
+        """Take the next due row, None when nothing is due. An approved item's release begins with its first claim."""
+        now = self._core.clock()
+        if not await self._is_due(now):
+            return None  # a look that takes no lock
+        until = now + timedelta(seconds=self._settings.claim_timeout)
+
+        async def work(connection: AsyncConnection) -> OutboxRow | None:
+            row = await rows.claim(connection, self._owner, now, until)
+            if row is not None and row.kind is OutboxKind.RELEASE:
+                item = await rows.item_by_id(connection, row.item)
+                if item.state is State.APPROVED:
+                    await rows.move(connection, item, Event.START, now, GATEWAY)
+            return row
+
+        return await self._core.database.write(work)
+
+    async def _is_due(self, now: datetime) -> bool:
+        free = or_(outbox.c.owner.is_(None), outbox.c.claimed_until <= now)
+        due = select(func.count()).where(outbox.c.state == OutboxState.WAITING, outbox.c.next_attempt <= now, free)
+        async with self._core.database.read() as connection:
+            return bool((await connection.execute(due)).scalar())
+
+    async def _attempt(self, row: OutboxRow) -> None:
+        beat = asyncio.create_task(self._keep(row))
+        try:
+            await self._deliver_and_settle(row)
+        except asyncio.CancelledError:
+            await self._give_back(row, 0.0)
+            raise
+        except StoreError as error:
+            _log.error("outbox-row-not-settled", row=row.id, error=error.detail)
+            await self._give_back(row, self._delay(row))
+        except Exception as error:  # noqa: BLE001 - one row's surprise must not end the outbox
+            _log.error("outbox-row-crashed", row=row.id, error=repr(error))
+            await self._give_back(row, self._delay(row))
+        finally:
+            beat.cancel()
+
+    async def _deliver_and_settle(self, row: OutboxRow) -> None:
+        delay = self._delay(row)
+        try:
+            result = await self._deliver(self._delivery(row))
+        except TransformError as error:
+            _log.warning("outbox-transform-failed", row=row.id, code=error.code)
+            await self._settler.failed_transform(row, error)
+        except Damaged as error:
+            _log.error("outbox-body-damaged", row=row.id, error=error.detail)
+            await self._settler.damaged(row, error.detail)
+        except StoreError:
+            raise
+        except (CivicgateError, OSError, TimeoutError) as error:
+            again = _all_again(row, error)
+            _log.warning("outbox-attempt-failed", row=row.id, attempt=row.attempts, error=str(error))
+            await self._settler.answered(row, again, delay)
+        else:
+            sorted_ = sort_replies(row.recipients, result.replies, result.final)
+            await self._settler.answered(row, sorted_, delay)
+            _log.info(
+                "outbox-attempt",
+                row=row.id,
+                kind=row.kind,
+                attempt=row.attempts,
+                accepted=len(sorted_.accepted),
+                refused=len(sorted_.refused),
+                again=len(sorted_.again),
+            )
+
+    def _delivery(self, row: OutboxRow) -> Delivery:
+        facts = row.message
+        return Delivery(
+            id=row.id,
+            transaction=facts.id,
+            kind=row.kind,
+            client=facts.client,
+            reverse_path=facts.reverse_path,
+            parameters=facts.parameters,
+            recipients=row.recipients,
+            transforms=row.transforms,
+            trace=((RELEASED, row.item),) if row.kind is OutboxKind.RELEASE else (),
+            received=facts.received,
+            size=facts.size,
+            attempt=row.attempts,
+            core=self._core,
+            body=facts.body,
+            sha256=facts.sha256,
+        )
+
+    def _delay(self, row: OutboxRow) -> float:
+        """Seconds to the next attempt: doubling, capped, a quarter up or down so that retries do not come in step."""
+        doubled = self._settings.retry_first * 2.0 ** min(row.attempts - 1, 30)
+        return float(min(doubled, self._settings.retry_longest)) * _random.uniform(0.75, 1.25)
+
+    async def _keep(self, row: OutboxRow) -> None:
+        """Renew the claim while the delivery runs, so that a slow next hop does not look like a dead process."""
+        while True:
+            await asyncio.sleep(self._settings.claim_timeout / 3)
+            until = self._core.clock() + timedelta(seconds=self._settings.claim_timeout)
+            with contextlib.suppress(StoreError):
+                await self._change(row, claimed_until=until)
+
+    async def _give_back(self, row: OutboxRow, delay: float) -> None:
+        """Free the claim; when even that fails it runs out by itself."""
+        then = self._core.clock() + timedelta(seconds=delay)
+        with contextlib.suppress(StoreError):
+            await self._change(row, owner=None, claimed_until=None, next_attempt=then)
+
+    async def _change(self, row: OutboxRow, **changes: object) -> None:
+        mine = update(outbox).where(
+            outbox.c.id == row.id, outbox.c.owner == row.owner, outbox.c.state == OutboxState.WAITING
+        )
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(mine.values(**changes))
+
+        await self._core.database.write(work)
+
+
+def _all_again(row: OutboxRow, error: Exception) -> Sorted:
+    reply = error.reply if isinstance(error, CivicgateError) else Reply.of(451, "4.4.1", "The next hop does not answer")
+    return Sorted((), (), tuple(Refusal(recipient, reply) for recipient in row.recipients))

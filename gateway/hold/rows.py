@@ -1,0 +1,283 @@
+"""Rows to values and back, and the two statements that everything hinges on: ``move`` and ``claim``."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, and_, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.errors import OperatorError, StoreError
+from gateway.hold import events, values
+from gateway.hold.events import Actor
+from gateway.hold.states import OPEN, Event, State, step
+from gateway.hold.tables import decision, held, message, outbox
+from gateway.hold.values import (
+    Decision,
+    HeldItem,
+    MessageFacts,
+    OutboxKind,
+    OutboxRow,
+    OutboxState,
+)
+from gateway.model.envelope import Recipient
+from gateway.model.verdict import Transform
+
+Found = Row[Any]
+
+
+def facts_of(row: Any) -> MessageFacts:
+    """A row of ``message``."""
+    return MessageFacts(
+        id=row["id"],
+        received=row["received"],
+        client=values.load_client(row["client"]),
+        reverse_path=row["reverse_path"],
+        parameters=values.load_strings(row["parameters"]),
+        size=row["size"],
+        sha256=row["sha256"],
+        body=row["body"],
+        message_id=row["message_id"],
+        subject=row["subject"],
+        authors=values.load_strings(row["authors"]),
+        automatic=bool(row["automatic"]),
+    )
+
+
+def _item_of(row: Any, facts: MessageFacts) -> HeldItem:
+    return HeldItem(
+        id=row["id"],
+        message=facts,
+        state=State(row["state"]),
+        queue=row["queue"],
+        round=row["round"],
+        recipients=values.load_recipients(row["recipients"]),
+        orders=values.load_orders(row["orders"]),
+        transforms=values.load_transforms(row["transforms"]),
+        matches=values.load_matches(row["matches"]),
+        audience=row["audience"],
+        created=row["created"],
+        changed=row["changed"],
+        expires=row["expires"],
+    )
+
+
+def _outbox_of(row: Any, facts: MessageFacts) -> OutboxRow:
+    return OutboxRow(
+        id=row["id"],
+        message=facts,
+        kind=OutboxKind(row["kind"]),
+        item=row["item"] or "",
+        recipients=values.load_recipients(row["recipients"]),
+        transforms=values.load_transforms(row["transforms"]),
+        created=row["created"],
+        attempts=row["attempts"],
+        owner=row["owner"] or "",
+    )
+
+
+async def message_by_id(connection: AsyncConnection, ident: str) -> MessageFacts:
+    """One message. Raises StoreError when it is not there."""
+    row = (await connection.execute(select(message).where(message.c.id == ident))).mappings().first()
+    if row is None:
+        raise StoreError(f"message {ident} is not in the store")
+    return facts_of(row)
+
+
+async def item_by_id(connection: AsyncConnection, ident: str) -> HeldItem:
+    """One held item. Raises OperatorError when there is none."""
+    row = (await connection.execute(select(held).where(held.c.id == ident))).mappings().first()
+    if row is None:
+        raise OperatorError(f"There is no held item {ident}. «civicgate hold list» shows what there is.")
+    return _item_of(row, await message_by_id(connection, row["message"]))
+
+
+async def items(connection: AsyncConnection, query: Select[Any]) -> tuple[HeldItem, ...]:
+    """The items that a select over ``held`` finds."""
+    found = (await connection.execute(query)).mappings().all()
+    return tuple([_item_of(row, await message_by_id(connection, row["message"])) for row in found])
+
+
+async def resolve(connection: AsyncConnection, prefix: str, table: Any, what: str) -> str:
+    """The one id that begins with ``prefix``. Raises OperatorError that lists the candidates when there are several."""
+    if not prefix:
+        raise OperatorError(f"Say which {what}: an id, or its beginning.")
+    column = table.c.id
+    exact = (await connection.execute(select(column).where(column == prefix))).scalar()
+    if exact is not None:
+        return str(exact)
+    starts = func.substr(column, 1, len(prefix)) == prefix
+    found = (await connection.execute(select(column).where(starts).order_by(column).limit(6))).scalars().all()
+    if len(found) == 1:
+        return str(found[0])
+    if not found:
+        raise OperatorError(f"There is no {what} {prefix}. The «list» command shows what there is.")
+    more = ", …" if len(found) > 5 else ""
+    raise OperatorError(f"{prefix} is the beginning of several ids: {', '.join(found[:5])}{more}. Write more of it.")
+
+
+async def insert_message(connection: AsyncConnection, facts: MessageFacts) -> None:
+    """Add a message."""
+    await connection.execute(
+        insert(message).values(
+            id=facts.id,
+            received=facts.received,
+            client=values.dump(facts.client),
+            reverse_path=facts.reverse_path,
+            parameters=values.dump(facts.parameters),
+            size=facts.size,
+            sha256=facts.sha256,
+            body=facts.body,
+            message_id=facts.message_id,
+            subject=facts.subject,
+            authors=values.dump(facts.authors),
+            automatic=facts.automatic,
+        )
+    )
+
+
+async def insert_item(connection: AsyncConnection, item: HeldItem, actor: Actor, comment: str) -> None:
+    """Add a held item, and the event that begins its history."""
+    await connection.execute(
+        insert(held).values(
+            id=item.id,
+            message=item.message.id,
+            state=item.state,
+            queue=item.queue,
+            round=item.round,
+            recipients=values.dump(item.recipients),
+            orders=values.dump(item.orders),
+            transforms=values.dump(item.transforms),
+            matches=values.dump(item.matches),
+            audience=item.audience,
+            created=item.created,
+            changed=item.changed,
+            expires=item.expires,
+        )
+    )
+    await events.append(connection, item.id, "held", item.created, actor, comment)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """An outbox row to be added, due at once."""
+
+    id: str
+    kind: OutboxKind
+    message: str
+    item: str
+    recipients: tuple[Recipient, ...]
+    transforms: tuple[Transform, ...] = ()
+
+
+async def insert_outbox(connection: AsyncConnection, row: NewRow, now: datetime) -> None:
+    """Add a delivery."""
+    await connection.execute(
+        insert(outbox).values(
+            id=row.id,
+            message=row.message,
+            kind=row.kind,
+            item=row.item or None,
+            recipients=values.dump(row.recipients),
+            transforms=values.dump(row.transforms),
+            state=OutboxState.WAITING,
+            accepted=0,
+            created=now,
+            next_attempt=now,
+            attempts=0,
+            owner=None,
+            claimed_until=None,
+            last_reply="",
+        )
+    )
+
+
+async def move(
+    connection: AsyncConnection,
+    item: HeldItem,
+    what: Event,
+    now: datetime,
+    actor: Actor,
+    comment: str = "",
+    **changes: object,
+) -> State:
+    """Take one transition and record it, if the item still stands where ``item`` says. ``changes``: columns to set.
+
+    Raises :class:`~gateway.hold.states.Impossible`, or :class:`Moved` when somebody was faster.
+    """
+    after = step(item.state, what)
+    done = await connection.execute(
+        update(held)
+        .where(held.c.id == item.id, held.c.state == item.state, held.c.round == item.round)
+        .values(state=after, changed=now, **changes)
+    )
+    if done.rowcount != 1:
+        raise Moved(item.id)
+    await events.append(connection, item.id, what, now, actor, comment)
+    return after
+
+
+class Moved(Exception):
+    """The item changed between reading and writing: look again."""
+
+
+async def decisions(connection: AsyncConnection, item: str, round_: int | None = None) -> tuple[Decision, ...]:
+    """What was said about an item, oldest first; of one round, or of all."""
+    query = select(decision).where(decision.c.item == item).order_by(decision.c.id)
+    if round_ is not None:
+        query = query.where(decision.c.round == round_)
+    rows = (await connection.execute(query)).mappings().all()
+    return tuple(
+        Decision(
+            item=row["item"],
+            round=row["round"],
+            person=row["person"],
+            verdict=row["verdict"],
+            roles=values.load_strings(row["roles"]),
+            digest=row["digest"],
+            comment=row["comment"],
+            os_user=row["os_user"],
+            at=row["at"],
+        )
+        for row in rows
+    )
+
+
+async def claim(connection: AsyncConnection, owner: str, now: datetime, until: datetime) -> OutboxRow | None:
+    """Take the row that has been due the longest, for ``owner``, until ``until``; None when nothing is due.
+
+    One statement picks and marks, so two claimers never get the same row. On PostgreSQL the inner select wants
+    ``FOR UPDATE SKIP LOCKED``: this is the one place for it.
+    """
+    inner = outbox.alias()
+    free = or_(inner.c.owner.is_(None), inner.c.claimed_until <= now)
+    due = and_(inner.c.state == OutboxState.WAITING, inner.c.next_attempt <= now, free)
+    pick = select(inner.c.id).where(due).order_by(inner.c.next_attempt, inner.c.id).limit(1).scalar_subquery()
+    row = (
+        (
+            await connection.execute(
+                update(outbox)
+                .where(outbox.c.id == pick)
+                .values(owner=owner, claimed_until=until, attempts=outbox.c.attempts + 1)
+                .returning(outbox)
+            )
+        )
+        .mappings()
+        .first()
+    )
+    return None if row is None else _outbox_of(row, await message_by_id(connection, row["message"]))
+
+
+async def forget(connection: AsyncConnection, ident: str) -> str:
+    """When nothing needs a message's body any more, take its name out of the row and return it, else ``""``.
+
+    The caller removes the file after the commit; a crash in between leaves it to the sweep.
+    """
+    waiting = select(outbox.c.id).where(outbox.c.message == ident, outbox.c.state == OutboxState.WAITING).limit(1)
+    open_item = select(held.c.id).where(held.c.message == ident, held.c.state.in_(sorted(OPEN))).limit(1)
+    for query in (waiting, open_item):
+        if (await connection.execute(query)).first() is not None:
+            return ""
+    name = (await connection.execute(select(message.c.body).where(message.c.id == ident))).scalar() or ""
+    await connection.execute(update(message).where(message.c.id == ident).values(body=""))
+    return str(name)

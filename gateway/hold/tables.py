@@ -1,0 +1,142 @@
+"""The store's tables, for SQLAlchemy Core. The migrations make them; a test holds the two together."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware time, kept as microseconds since 1970 UTC: sorts and compares alike on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """To the database."""
+        return None if value is None else (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+metadata = MetaData()
+
+message = Table(
+    "message",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("received", Moment, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("reverse_path", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("authors", Text, nullable=False),
+    Column("automatic", Boolean, nullable=False),
+)
+
+held = Table(
+    "held",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("message", Text, ForeignKey("message.id"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("recipients", Text, nullable=False),
+    Column("orders", Text, nullable=False),
+    Column("transforms", Text, nullable=False),
+    Column("matches", Text, nullable=False),
+    Column("audience", Integer),
+    Column("created", Moment, nullable=False),
+    Column("changed", Moment, nullable=False),
+    Column("expires", Moment, nullable=False),
+    Index("held_by_state", "state", "expires"),
+    Index("held_by_message", "message"),
+)
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("item", Text, ForeignKey("held.id"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("os_user", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    UniqueConstraint("item", "round", "person", name="one_decision_a_person"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("message", Text, ForeignKey("message.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("item", Text, ForeignKey("held.id")),
+    Column("recipients", Text, nullable=False),
+    Column("transforms", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("next_attempt", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("owner", Text),
+    Column("claimed_until", Moment),
+    Column("last_reply", Text, nullable=False),
+    Index("outbox_due", "state", "next_attempt"),
+    Index("outbox_by_message", "message"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("seq", Integer, primary_key=True),
+    Column("item", Text, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("os_user", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Index("event_by_item", "item"),
+)
+
+exception = Table(
+    "exception",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("sender", Text, nullable=False),
+    Column("recipient", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("approver", Text, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("expires", Moment, nullable=False),
+    Column("uses_left", Integer),
+    Column("max_size", BigInteger),
+    Column("revoked", Moment),
+)
