@@ -1,0 +1,176 @@
+"""The texts of a message, each under every reading that some mail program gives it.
+
+A view on one parsed message: decoded text with caps, what reads as text although it is called something else, and the
+main body. Refuses nothing; what is too long is cut and said to be.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gateway.checks.plain import plain, plain_octets
+from gateway.mime.charsets import to_text
+from gateway.mime.decoding import Decoding, decode, text
+from gateway.mime.quoting import html_text
+from gateway.mime.tree import Buffer, DefectCode, Message, Part, Span
+
+_ASCII_CHARSET = re.compile(r"(?:us-)?ascii|utf-?8|latin-?1|iso-8859-\d{1,2}|windows-125\d|cp125\d|\Z", re.IGNORECASE)
+_IDENTITY = frozenset({"7bit", "8bit", "binary"})
+_MARKUP = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml", "image/svg+xml"})
+_SNIFFED = 4096
+_TEXT_OCTETS = bytes({7, 8, 9, 10, 11, 12, 13, 27} | set(range(0x20, 0x7F)))
+_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
+_AMBIGUOUS = frozenset({DefectCode.DUPLICATE_CONTENT_TRANSFER_ENCODING, DefectCode.BAD_ENCODING})
+
+
+class Text(NamedTuple):
+    """One text to look at."""
+
+    data: bytes
+    """Plain UTF-8 (:mod:`gateway.checks.plain`)."""
+    part: str
+    cut: bool
+
+
+def is_attachment(part: Part) -> bool:
+    """True for what a mail program shows as an attachment: not a container, not the body's own text."""
+    if part.is_multipart:
+        return False
+    if part.disposition == "attachment" or part.filenames:
+        return True
+    return part.media_type not in ("text/plain", "text/html") and not (
+        part.media_type == "message/rfc822" and part.path == "1"
+    )
+
+
+def main_bodies(root: Part) -> list[Part]:
+    """The text parts that are the message's own body: all alternatives, else the first part, never an attachment."""
+    if root.media_type == "multipart/alternative":
+        return [body for child in root.children for body in main_bodies(child)]
+    if root.is_multipart:
+        for child in root.children:
+            found = main_bodies(child)
+            if found:
+                return found
+            if not is_attachment(child):
+                break
+        return []
+    return [root] if root.media_type in ("text/plain", "text/html") and not is_attachment(root) else []
+
+
+def reads_as_text(head: bytes) -> bool:
+    """True when the first octets of a part are text whatever it is called: a BOM, or nearly no control characters."""
+    if head.startswith(_BOMS):
+        return True
+    if not head or b"\0" in head:
+        return False
+    odd = len(head.translate(None, _TEXT_OCTETS))
+    if odd * 20 <= len(head):
+        return True
+    try:
+        decoded = to_text(head, "utf-8", whole=False)
+    except ValueError:
+        return False
+    return "\ufffd" not in decoded and len(head.translate(None, _TEXT_OCTETS + bytes(range(0x80, 0x100)))) * 20 <= len(
+        head
+    )
+
+
+class Reading:
+    """The texts of one parsed message. ``cap``: decoded octets a text at most."""
+
+    def __init__(self, buffer: Buffer, message: Message, cap: int) -> None:
+        self.buffer = buffer
+        self.message = message
+        self.cap = cap
+        self.parts = tuple(message.walk())
+        self._texts: dict[str, tuple[str, bool]] = {}
+        self._ambiguous = {d.part for d in message.defects if d.code in _AMBIGUOUS}
+        self._unsafe = {d.part for d in message.defects if d.code is DefectCode.UNSAFE_CHARSET}
+
+    def text_of(self, part: Part) -> tuple[str, bool]:
+        """A main body's text as declared, decoded once, and whether it was cut."""
+        known = self._texts.get(part.path)
+        if known is None:
+            known = self._texts[part.path] = text(self.buffer, part, self.cap)
+        return known
+
+    def texts(self) -> Iterator[Text]:
+        """Every text below the header, under every reading."""
+        for part in self.parts:
+            if part.is_multipart:
+                yield from self._around(part)
+            elif not part.children:
+                yield from self._leaf(part)
+
+    def head(self, part: Part, size: int) -> bytes:
+        """The first decoded octets of a part."""
+        if part.encoding in _IDENTITY:
+            return bytes(self.buffer[part.body.start : min(part.body.end, part.body.start + size)])
+        return next(iter(decode(self.buffer, part, chunk=size * 3 // 2)), b"")[:size]
+
+    def _around(self, part: Part) -> Iterator[Text]:
+        """What stands outside the parts of a multipart; all of it when it could not be split."""
+        spans = (part.preamble, part.epilogue) if part.children else (part.body,)
+        for span in spans:
+            if span.size > 2:
+                yield from self._raw(part, span)
+
+    def _leaf(self, part: Part) -> Iterator[Text]:
+        if (
+            not part.is_text
+            and not part.media_type.startswith("message/")
+            and not reads_as_text(self.head(part, _SNIFFED))
+        ):
+            return
+        markup = part.media_type in _MARKUP
+        if (
+            part.encoding in _IDENTITY
+            and not markup
+            and _ASCII_CHARSET.match(part.charset)
+            and part.path not in self._texts
+        ):
+            stop = min(part.body.end, part.body.start + self.cap)
+            data = plain_octets(bytes(self.buffer[part.body.start : stop]))
+            if data is not None:
+                yield Text(data, part.path, stop < part.body.end)
+                return
+        content, cut = self.text_of(part) if part.is_text else text(self.buffer, part, self.cap)
+        yield Text(plain(html_text(content) if markup else content), part.path, cut)
+        if part.path in self._ambiguous or part.path in self._unsafe or self._is_dirty(part):
+            yield from self._other_readings(part)
+
+    def _is_dirty(self, part: Part) -> bool:
+        """True when base64 holds what is not base64, so that some reader may show it as it stands."""
+        if part.encoding != "base64":
+            return False
+        decoding = decode(self.buffer, part)
+        size = 0
+        for piece in decoding:
+            size += len(piece)
+            if size > self.cap:
+                break
+        return decoding.junk > 0 or decoding.misplaced_padding > 0
+
+    def _other_readings(self, part: Part) -> Iterator[Text]:
+        yield from self._raw(part, part.body)
+        for encoding in ("base64", "quoted-printable"):
+            if encoding != part.encoding and part.path in self._ambiguous:
+                stop = Span(part.body.start, min(part.body.end, part.body.start + self.cap))
+                data = b"".join(Decoding(self.buffer, stop, encoding, 65536))
+                yield Text(plain(to_text(data)), part.path, False)
+        if part.path in self._unsafe:
+            data = b"".join(self._capped(part))
+            yield Text(plain(data.decode("utf-7", "replace")), part.path, False)
+
+    def _capped(self, part: Part) -> Iterator[bytes]:
+        left = self.cap
+        for piece in decode(self.buffer, part):
+            yield piece[:left]
+            left -= len(piece)
+            if left <= 0:
+                return
+
+    def _raw(self, part: Part, span: Span) -> Iterator[Text]:
+        stop = min(span.end, span.start + self.cap)
+        yield Text(plain(to_text(bytes(self.buffer[span.start : stop]))), part.path, stop < span.end)

@@ -1,0 +1,189 @@
+"""All checks that read the message alone, in one parse: structure, header, attachment, content, legend, sign-off.
+
+Does what is asked and no more. Refuses to raise for what a message holds: what is wrong with it is a finding.
+"""
+
+import re
+from collections.abc import Iterator
+
+from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
+from gateway.checks.parts import Reading, is_attachment, main_bodies, reads_as_text
+from gateway.checks.plain import plain
+from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
+from gateway.mime.decoding import decoded_size
+from gateway.mime.fields import field_value
+from gateway.mime.legends import legend_present
+from gateway.mime.parser import parse
+from gateway.mime.quoting import has_wording, html_text, signature_block, split_quoted, split_quoted_html
+from gateway.mime.tree import Buffer, Defect, DefectCode, Limits, Part
+from gateway.model.envelope import Envelope
+from gateway.model.finding import Check, Finding, LegendText, Questions
+from gateway.settings import InspectionSettings
+
+PASSIVE = frozenset(
+    {Check.STRUCTURE, Check.HEADER, Check.ATTACHMENT, Check.CONTENT, Check.LEGEND, Check.SIGNATURE_BLOCK}
+)
+"""The checks that :func:`inspect` answers."""
+MAX_FIELDS = 200
+"""Findings a field name; the last one carries the count of the rest."""
+MAX_BODY_TEXT = 1_000_000
+"""Octets of a body in which legends, quotations and signature blocks are looked for."""
+TEXT_TRUNCATED = "text-truncated"
+CANDIDATES_CAPPED = "candidates-capped"
+TYPE_MISMATCH = "type-mismatch"
+
+_WORD = re.compile(r"[A-Za-z0-9]{3,}")
+
+
+def inspect(
+    buffer: Buffer,
+    envelope: Envelope,
+    questions: Questions,
+    scanner: Scanner | None,
+    settings: InspectionSettings,
+    candidates: int = MAX_CANDIDATES,
+) -> tuple[Finding, ...]:
+    """Every finding of the passive checks asked for, in the order of the message within each check.
+
+    ``scanner`` may hold more types than are asked; None: no content is looked for. ``candidates``: matches in all that
+    are checked exactly; more give a finding ``candidates-capped``.
+    """
+    asked = questions.checks & PASSIVE
+    if not asked:
+        return ()
+    limits = Limits(
+        max_depth=min(settings.max_depth, 200), max_parts=settings.max_parts, max_header_bytes=settings.max_header_bytes
+    )
+    message = parse(buffer, limits)
+    reading = Reading(buffer, message, settings.max_text)
+    found: list[Finding] = []
+    if Check.HEADER in asked and questions.headers:
+        found.extend(_headers(buffer, message.root, questions.headers))
+    if Check.ATTACHMENT in asked:
+        found.extend(_attachments(reading))
+    if Check.LEGEND in asked or Check.SIGNATURE_BLOCK in asked:
+        bodies = _bodies(reading)
+        if Check.LEGEND in asked:
+            found.extend(_legends(bodies, questions.legends))
+        if Check.SIGNATURE_BLOCK in asked:
+            found.append(_signature(bodies, questions.signature_wordings))
+    if Check.CONTENT in asked and scanner is not None and questions.types:
+        found.extend(_content(reading, questions.types, scanner, candidates))
+    if Check.STRUCTURE in asked:
+        found.extend(_defects(message.defects))
+    return tuple(found)
+
+
+def _defects(defects: tuple[Defect, ...]) -> Iterator[Finding]:
+    """Defects by code: the first of each, with how many there are."""
+    first: dict[DefectCode, Defect] = {}
+    counts: dict[DefectCode, int] = {}
+    for defect in defects:
+        first.setdefault(defect.code, defect)
+        counts[defect.code] = counts.get(defect.code, 0) + 1
+    for code, defect in first.items():
+        detail = "".join(c if c.isprintable() else "?" for c in defect.detail)
+        yield Finding(
+            Check.STRUCTURE, str(code), part=defect.part, offset=defect.offset, evidence=detail, count=counts[code]
+        )
+
+
+def _headers(buffer: Buffer, root: Part, asked: frozenset[str]) -> Iterator[Finding]:
+    """The message's own fields with the names asked for, each occurrence."""
+    seen: dict[str, list[Finding]] = {}
+    surplus: dict[str, int] = {}
+    for field in root.fields:
+        if field.name in asked:
+            same = seen.setdefault(field.name, [])
+            if len(same) < MAX_FIELDS:
+                value = field_value(buffer, field)
+                same.append(Finding(Check.HEADER, field.name, value, offset=field.start))
+            else:
+                surplus[field.name] = surplus.get(field.name, 0) + 1
+    for name, same in seen.items():
+        yield from same[:-1]
+        last = same[-1]
+        more = surplus.get(name, 0)
+        yield Finding(Check.HEADER, name, last.value, offset=last.offset, count=1 + more) if more else last
+
+
+def _attachments(reading: Reading) -> Iterator[Finding]:
+    """One finding an attachment and name, and one where name or declared type deceive."""
+    for part in reading.parts:
+        if not is_attachment(part):
+            continue
+        head = b"" if part.children else reading.head(part, HEAD)
+        real = part.media_type
+        if not part.children:
+            real = real_type(head[:TEXT_HEAD] if reads_as_text(head[:4096]) else head)
+        size = decoded_size(reading.buffer, part)
+        for name in part.filenames or ("",):
+            yield Finding(Check.ATTACHMENT, real, name, part.path, part.body.start, declared=part.media_type, size=size)
+            if contradicts(part.media_type, name, real):
+                yield Finding(
+                    Check.STRUCTURE, TYPE_MISMATCH, name, part.path, part.body.start,
+                    evidence=f"{part.media_type} is {real}", declared=part.media_type, size=size,
+                )  # fmt: skip
+
+
+def _bodies(reading: Reading) -> list[tuple[Part, str]]:
+    """The main bodies' text as declared."""
+    return [(part, reading.text_of(part)[0][:MAX_BODY_TEXT]) for part in main_bodies(reading.message.root)]
+
+
+def _legends(bodies: list[tuple[Part, str]], legends: tuple[LegendText, ...]) -> Iterator[Finding]:
+    """Present: in every alternative of the body, since nobody knows which one is shown. No body: absent."""
+    shown = [html_text(text) if part.media_type == "text/html" else text for part, text in bodies]
+    for legend in legends:
+        present = bool(shown) and all(_may_hold(text, legend) and legend_present(text, legend.lines) for text in shown)
+        yield Finding(Check.LEGEND, legend.id, "present" if present else "absent")
+
+
+def _may_hold(text: str, legend: LegendText) -> bool:
+    """False when a word of the legend does not occur in the text at all: spares the full comparison."""
+    if not text.isascii():
+        return True
+    longest = max((word for line in legend.lines for word in _WORD.findall(line)), key=len, default="")
+    return not longest or longest.lower() in text.lower().replace("'", "").replace("`", "")
+
+
+def _signature(bodies: list[tuple[Part, str]], wordings: tuple[str, ...]) -> Finding:
+    """``identified``: some alternative's signature block holds a wording; ``present``: there is a block at all."""
+    blocks = []
+    for part, text in bodies:
+        html = part.media_type == "text/html"
+        own = html_text(text[: split_quoted_html(text)]) if html else split_quoted(text)[0]
+        block = signature_block(own)
+        if block:
+            blocks.append((part, block))
+    for part, block in blocks:
+        if has_wording(block, wordings):
+            return Finding(Check.SIGNATURE_BLOCK, "identified", part=part.path)
+    return Finding(Check.SIGNATURE_BLOCK, "present" if blocks else "missing", part=blocks[0][0].path if blocks else "")
+
+
+def _content(reading: Reading, types: frozenset[str], scanner: Scanner, candidates: int) -> Iterator[Finding]:
+    """Information types in subjects, file names and every text, distinct matches once a message."""
+    tally = Tally()
+    for text, path in _titles(reading):
+        scanner.scan(plain(text), path, tally, candidates)
+    cut = []
+    for piece in reading.texts():
+        scanner.scan(piece.data, piece.part, tally, candidates)
+        if piece.cut:
+            cut.append(piece.part)
+    yield from scanner.findings(tally, types)
+    if cut:
+        yield Finding(Check.STRUCTURE, TEXT_TRUNCATED, part=cut[0], count=len(cut))
+    if tally.unchecked:
+        yield Finding(Check.STRUCTURE, CANDIDATES_CAPPED, count=tally.unchecked)
+
+
+def _titles(reading: Reading) -> Iterator[tuple[str, str]]:
+    """Subjects (also of nested messages) and file names."""
+    for part in reading.parts:
+        for field in part.fields:
+            if field.name == "subject":
+                yield field_value(reading.buffer, field), part.path
+        for name in part.filenames:
+            yield name, part.path
