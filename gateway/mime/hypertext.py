@@ -1,0 +1,145 @@
+"""HTML as text: what a reader sees, and what is hidden from them by style but stands in the source.
+
+A tokenizer, no parser: every pass moves forward, so that time is linear in the input whatever its tags look like.
+Refuses to judge visibility: text that CSS hides is text. Scripts, style sheets and ordinary comments are not.
+"""
+
+import html as entities
+import re
+
+_OPEN = re.compile(r"<(?=[a-zA-Z!?]|/[a-zA-Z])")
+_TAG = re.compile(r"""</?([a-zA-Z][^\s/>]*+)((?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+)>""")
+_PLAIN_TAG = re.compile(r"</?([a-zA-Z][^\s/<>]*+)([^<>]*+)>?+")
+_SHOWN = re.compile(
+    r"""(?<=[\s"'/])(?:alt|title|value|placeholder|aria-label)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""",
+    re.IGNORECASE,
+)
+_COMMENT_END = re.compile(r"--!?>")
+_CONDITION = re.compile(r"\[if [^\]]{0,200}\]>", re.IGNORECASE)
+_SPACE = re.compile(r"[ \t\r\n\f\xa0]+")
+_SPACE_RUN = re.compile(r" {2,}")
+_BLOCK_EDGE = re.compile(r" ?\r[\r ]*")
+_LINE_EDGE = re.compile(r" ?\n ?")
+_ZEROS = re.compile(r"&#0++(?=[0-9])")
+_HUGE_NUMBER = re.compile(r"&#[0-9]{8,}+;?")
+_BLANK_LINES = re.compile(r"\n{3,}")
+_BLOCKS = frozenset(
+    {
+        *("address", "article", "aside", "blockquote", "body", "center", "dd", "details", "dir", "div", "dl", "dt"),
+        *("fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header"),
+        *("hr", "html", "legend", "li", "main", "menu", "nav", "ol", "option", "p", "pre", "section", "summary"),
+        *("table", "tbody", "tfoot", "thead", "title", "tr", "ul"),
+    }
+)
+_CELLS = frozenset({"td", "th"})
+_SPEAKING = frozenset({"img", "input", "area", "button", "textarea", "option"})
+_SILENT = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
+
+
+def html_to_text(source: str) -> str:
+    """The text of an HTML document: tags gone, blocks on lines of their own, white space collapsed, entities resolved.
+
+    Tags inside a line leave no trace (``12<b>3</b>`` is ``123``); table cells are set apart by a space. Texts of
+    images and fields (alt, title, value, placeholder) are included, and what conditional comments show to Outlook.
+    Line breaks inside ``<pre>`` become spaces. Broken markup is shown rather than dropped. Never fails.
+    """
+    reader = _Reader(source)
+    reader.read()
+    text = _SPACE_RUN.sub(" ", "".join(reader.out))
+    text = _BLOCK_EDGE.sub("\n", text)
+    if "&" in text:
+        text = _SPACE_RUN.sub(" ", unescape(text).replace("\xa0", " "))
+    return _BLANK_LINES.sub("\n\n", _LINE_EDGE.sub("\n", text)).strip()
+
+
+def unescape(text: str) -> str:
+    """Text with its character references resolved (HTML standard section 13.5).
+
+    Unlike :func:`html.unescape` it does not raise for a number of thousands of digits.
+    """
+    if "&#" in text:
+        text = _HUGE_NUMBER.sub("\ufffd", _ZEROS.sub("&#", text))
+    return entities.unescape(text)
+
+
+class _Reader:
+    """Walks over a source once. In ``out``, CR stands for the edge of a block, LF for a line break."""
+
+    __slots__ = ("broken", "endless", "out", "position", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.position = 0
+        self.out: list[str] = []
+        self.broken = False
+        """A tag without an end was met: from there on a tag ends at the next ``<`` or ``>``."""
+        self.endless: set[str] = set()
+        """What was opened and never ends (comments, scripts): searching again would take quadratic time."""
+
+    def read(self) -> None:
+        """Read all of the source."""
+        source, out = self.source, self.out
+        while opened := _OPEN.search(source, self.position):
+            start = opened.start()
+            if start > self.position:
+                out.append(_SPACE.sub(" ", source[self.position : start]))
+            if source[start + 1] in "!?":
+                self._pass_declaration(start)
+                continue
+            match = None if self.broken else _TAG.match(source, start)
+            if match is None:
+                self.broken = True
+                match = _PLAIN_TAG.match(source, start)
+                assert match is not None  # _OPEN saw its first letter, the rest matches anything
+                if not match[0].endswith(">"):
+                    out.append(_SPACE.sub(" ", match[0]))
+                    self.position = match.end()
+                    continue
+            self._pass_tag(match)
+        out.append(_SPACE.sub(" ", source[self.position :]))
+
+    def _pass_tag(self, match: re.Match[str]) -> None:
+        name, attributes = match[1].lower(), match[2]
+        self.position = match.end()
+        if name == "br":
+            self.out.append("\n")
+        elif name in _BLOCKS:
+            self.out.append("\r")
+        elif name in _CELLS:
+            self.out.append(" ")
+        elif name in _SILENT:
+            self._pass_silent(name, match)
+        if attributes and (name in _SPEAKING or "title" in attributes):
+            for quoted, single, bare in _SHOWN.findall(attributes):
+                self.out.append(f" {_SPACE.sub(' ', quoted or single or bare)} ")
+
+    def _pass_silent(self, name: str, match: re.Match[str]) -> None:
+        """Pass a script or style sheet; one that never ends is shown. Its closing tag is read as any tag."""
+        if name in self.endless or match[0].startswith("</"):
+            return
+        end = _SILENT[name].search(self.source, self.position)
+        if end is None:
+            self.endless.add(name)
+        else:
+            self.position = end.start()
+
+    def _pass_declaration(self, start: int) -> None:
+        """Pass a comment, ``<!…>`` or ``<?…>``; a conditional comment's content is read on as what it is."""
+        source = self.source
+        if source.startswith("<!--", start):
+            if source.startswith((">", "->"), start + 4):  # empty comments (HTML standard 13.2.5.43)
+                self.position = source.index(">", start + 4) + 1
+                return
+            if condition := _CONDITION.match(source, start + 4):
+                self.position = condition.end()
+                return
+            end = None if "--" in self.endless else _COMMENT_END.search(source, start + 4)
+            if end is None:
+                self.endless.add("--")
+            self.position = end.end() if end else start + 4
+            return
+        close = -1 if ">" in self.endless else source.find(">", start)
+        if close < 0:
+            self.endless.add(">")
+            self.out.append(source[start : start + 2])
+        self.position = close + 1 if close >= 0 else start + 2
