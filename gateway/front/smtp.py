@@ -284,7 +284,7 @@ class GatewaySession(SmtpSession):
             return
         self._check_mail_parameters(path)
         transaction = self._pipeline.begin(self._speaker())
-        refusal = transaction.mail(path)
+        refusal = await transaction.mail(path)
         if refusal is not None:
             self.reply(refusal)
             return
@@ -357,7 +357,7 @@ class GatewaySession(SmtpSession):
             self.reply(_START)
             self.flush()
             decoder = DataDecoder(normalise=self._limits.bare_newlines == "normalise")
-            receiver = self._new_receiver(transaction, decoder)
+            receiver = await self._new_receiver(transaction, decoder)
             if await self._receive_until_end(receiver):
                 await self._finish(transaction, receiver)
             else:
@@ -382,7 +382,7 @@ class GatewaySession(SmtpSession):
         if receiver is None:
             decoder = BdatDecoder(normalise=self._limits.bare_newlines == "normalise")
             if transaction is not None and transaction.has_recipients:
-                receiver = self._bdat = self._new_receiver(transaction, decoder)
+                receiver = self._bdat = await self._new_receiver(transaction, decoder)
             else:
                 receiver = self._refusing_receiver(decoder, _MAIL_FIRST if transaction is None else _RCPT_FIRST)
         if not await self._receive_counted(receiver, octets):
@@ -395,8 +395,8 @@ class GatewaySession(SmtpSession):
         else:
             self.reply(receiver.refusal or Reply.of(250, "2.0.0", f"{octets} octets received"))
 
-    def _new_receiver(self, transaction: Transaction, decoder: DataDecoder | BdatDecoder) -> Receiver:
-        limit, too_large = transaction.cutoff()
+    async def _new_receiver(self, transaction: Transaction, decoder: DataDecoder | BdatDecoder) -> Receiver:
+        limit, too_large = await transaction.cutoff()
         return Receiver(transaction.new_spool(), decoder, limit, too_large, self.loop.time())
 
     def _refusing_receiver(self, decoder: BdatDecoder, refusal: Reply) -> Receiver:

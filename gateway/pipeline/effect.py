@@ -6,8 +6,10 @@ Refuses to let a message leave without a change that a rule demands: a transform
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from gateway.errors import CivicgateError, NextHopError, TransformError
+from gateway.hold.values import Acceptance, HeldGroup, OutgoingGroup
 from gateway.metrics import STAGE_SECONDS, TRANSFORM_FAILURES
 from gateway.model.envelope import Envelope
 from gateway.model.reply import Reply
@@ -21,7 +23,7 @@ from gateway.model.verdict import (
     Verdict,
 )
 from gateway.pipeline.record import Record
-from gateway.pipeline.services import Custody, Outgoing, Relay, Services
+from gateway.pipeline.services import Outgoing, Relay, Services
 from gateway.pipeline.trace import HeaderFacts, received_field
 from gateway.spool import SpooledMessage
 
@@ -142,30 +144,51 @@ class Effect:
         clock = self._services.clock
         started = clock()
         kept = tuple(group for group in groups if group.disposition is not Disposition.DISCARD)
-        await self._services.store.accept(self._custody(kept, verdict))
+        await self._services.store.accept(self._acceptance(kept, verdict))
         self._record.times["store"] = clock() - started
         _storing.observe(self._record.times["store"])
         held = any(group.disposition is Disposition.HOLD for group in kept)
         what = "Accepted, held for a decision" if held else "Accepted for delivery"
         return Reply.of(250, "2.0.0", f"{what} as {self._envelope.transaction}")
 
-    def _custody(self, groups: tuple[RecipientGroup, ...], verdict: Verdict) -> Custody:
-        return Custody(
-            self._envelope,
-            self._message if groups else None,
-            self._facts.message_id,
-            self._facts.automatic,
-            groups,
-            verdict.notices,
-            self._trace,
+    def _acceptance(self, groups: tuple[RecipientGroup, ...], verdict: Verdict) -> Acceptance:
+        facts = self._facts
+        return Acceptance(
+            transaction=self._envelope.transaction,
+            client=self._envelope.client,
+            reverse_path=self._envelope.sender.address,
+            message=self._message,
+            received=datetime.fromtimestamp(self._services.clock(), UTC),
+            parameters=self._envelope.parameters,
+            message_id=facts.message_id,
+            subject=facts.subject,
+            authors=facts.authors,
+            automatic=facts.automatic,
+            held=tuple(self._held(g) for g in groups if g.disposition is Disposition.HOLD),
+            outgoing=tuple(
+                OutgoingGroup(g.recipients, g.transforms) for g in groups if g.disposition is Disposition.PASS
+            ),
+            notices=verdict.notices,
         )
+
+    def _held(self, group: RecipientGroup) -> HeldGroup:
+        return HeldGroup(group.recipients, group.holds, group.transforms, group.matches, self._audience(group))
+
+    def _audience(self, group: RecipientGroup) -> int:
+        """How many people this would reach: the members of lists, and everybody else once."""
+        directory = self._services.directory
+        reached = 0
+        for recipient in group.recipients:
+            lists = [found for found in map(directory.list, recipient.lists) if found is not None]
+            reached += max((found.size for found in lists if found.size), default=1)
+        return reached
 
     async def _tell(self, verdict: Verdict) -> None:
         """Notices of a message that is not in the store. Losing one loses no mail: it is logged, not fatal."""
         if not verdict.notices:
             return
         try:
-            await self._services.store.accept(self._custody((), verdict))
+            await self._services.store.accept(self._acceptance((), verdict))
         except CivicgateError as error:
             self._record.notes.append(f"notice not sent: {error.detail}")
 

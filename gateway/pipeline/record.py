@@ -15,7 +15,6 @@ from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RuleMatch, Verdict
 from gateway.settings import LogSettings
 
-
 _SHOWN_RECIPIENTS = 10
 
 

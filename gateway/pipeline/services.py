@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.directory import Directory
+from gateway.hold.values import Acceptance
 from gateway.model.envelope import Client, Envelope, ExceptionRecord
 from gateway.model.finding import Check, ControlFailure, Finding, Questions
 from gateway.model.reply import Reply
-from gateway.model.verdict import Notice, RecipientGroup, Transform
+from gateway.model.verdict import Transform
 from gateway.policy import RuleSet
 from gateway.settings import Settings
 from gateway.spool import Spool, SpooledMessage
@@ -33,7 +34,7 @@ class Capabilities(Protocol):
 class Relay(Protocol):
     """A transaction with the next hop."""
 
-    async def rcpt(self, address: str, parameters: Sequence[str] = ()) -> Reply: ...
+    async def rcpt(self, address: str, parameters: tuple[str, ...] = ()) -> Reply: ...
     async def send(self, chunks: Iterable[bytes | memoryview]) -> Reply: ...
     def abort(self) -> object: ...
 
@@ -43,7 +44,7 @@ class NextHop(Protocol):
 
     @property
     def capabilities(self) -> Capabilities | None: ...
-    async def begin(self, client: Client, reverse_path: str, parameters: Sequence[str]) -> Relay: ...
+    async def begin(self, client: Client, reverse_path: str, parameters: tuple[str, ...], ident: str) -> Relay: ...
 
 
 class Inspector(Protocol):
@@ -79,34 +80,21 @@ class Transformer(Protocol):
     ) -> Outgoing: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Custody:
-    """What the store takes over in one commit: the message, and what is to become of it."""
-
-    envelope: Envelope
-    message: SpooledMessage | None
-    """None when only notices are to be sent."""
-    message_id: str
-    automatic: bool
-    """Auto-submitted (RFC 3834): nobody is answered."""
-    groups: tuple[RecipientGroup, ...]
-    """Held groups are held; passing ones go to the outbox."""
-    notices: tuple[Notice, ...]
-    trace: bytes
-    """The trace block, to be put on top when it is delivered."""
-
-
 class Store(Protocol):
-    """The durable side: held mail, outbox, exceptions."""
+    """The durable side: held mail and outbox."""
 
-    async def accept(self, custody: Custody) -> None:
+    async def accept(self, acceptance: Acceptance) -> None:
         """Commit, or raise :class:`StoreError`. After it returns the message is ours."""
 
-    def exceptions(self) -> Sequence[ExceptionRecord]:
-        """The live exception records, from memory."""
 
-    async def use(self, ids: Sequence[str]) -> bool:
-        """Count one use of each. False when one is used up meanwhile."""
+class Exceptions(Protocol):
+    """The approved, expiring exceptions to rules."""
+
+    async def snapshot(self) -> tuple[ExceptionRecord, ...]:
+        """All that hold now; from memory but for once a second. Raises :class:`StoreError`."""
+
+    async def use(self, ids: Sequence[str]) -> None:
+        """Count one use of each. Raises :class:`StoreError` when one is used up meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +110,7 @@ class Services:
     scanner: Scanner
     transformer: Transformer
     store: Store
+    exceptions: Exceptions
     spool: Spool
     new_id: Callable[[], str]
     clock: Callable[[], float]

@@ -7,46 +7,76 @@ import mmap
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
+from gateway.hold.values import is_automatic
+from gateway.mime import addresses, field_value, parse
 from gateway.model.envelope import Client
 
 _BLANK = re.compile(rb"\r?\n\r?\n")
 _FIELDS = re.compile(
-    rb"^(received|message-id|auto-submitted)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
+    rb"^(received|message-id)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
     re.IGNORECASE | re.MULTILINE,
 )
 _TOKEN = re.compile(r"[^A-Za-z0-9.:_/+-]")
 _MAX_HEADER = 1_048_576
 
 
-@dataclass(frozen=True, slots=True)
 class HeaderFacts:
     """What the gateway itself needs of the header, whatever the rules ask."""
 
-    hops: int
-    message_id: str
-    """As it stands, without line ends, at most 250 characters; for the log."""
-    automatic: bool
-    """True when Auto-Submitted says so (RFC 3834): never answered by a notice."""
+    __slots__ = ("_block", "_rest", "hops", "message_id")
+
+    def __init__(self, block: bytes, hops: int, message_id: str) -> None:
+        self._block = block
+        self._rest: tuple[str, tuple[str, ...], bool] | None = None
+        self.hops = hops
+        self.message_id = message_id
+        """As it stands, without line ends, at most 250 characters; for the log."""
+
+    @property
+    def subject(self) -> str:
+        """Decoded; for approvers, never for the log."""
+        return self._read()[0]
+
+    @property
+    def authors(self) -> tuple[str, ...]:
+        """Addresses of From and Sender."""
+        return self._read()[1]
+
+    @property
+    def automatic(self) -> bool:
+        """True for auto-submitted and list mail, which is never answered by a notice (RFC 3834)."""
+        return self._read()[2]
+
+    def _read(self) -> tuple[str, tuple[str, ...], bool]:
+        """Only mail that goes to the store needs these: parsed when first asked for."""
+        if self._rest is None:
+            fields: dict[str, str] = {}
+            authors: list[str] = []
+            for field in parse(self._block).root.fields:
+                name = field.name.lower()
+                if name in ("from", "sender"):
+                    authors += [mailbox.address for mailbox in addresses(field_value(self._block, field))]
+                elif name in ("subject", "auto-submitted", "precedence", "list-id"):
+                    fields.setdefault(name, field_value(self._block, field))
+            self._rest = fields.get("subject", ""), tuple(authors), is_automatic(fields)
+        return self._rest
 
 
 def header_facts(buffer: bytes | mmap.mmap) -> HeaderFacts:
     """Look through the header block once. Never raises, whatever the octets."""
-    blank = _BLANK.search(buffer[:_MAX_HEADER])
-    block = buffer[: blank.end()] if blank else buffer[:_MAX_HEADER]
-    hops, message_id, automatic = 0, "", False
+    start = buffer[:_MAX_HEADER]
+    blank = _BLANK.search(start)
+    block = start[: blank.end()] if blank else start
+    hops, message_id = 0, ""
     for match in _FIELDS.finditer(block):
-        name = match[1][:1] + match[1][1:2]
-        if name in (b"Re", b"re", b"RE", b"rE"):
+        if match[1][:1] in b"rR":
             hops += 1
-        elif match[1][:1] in b"mM":
-            message_id = message_id or " ".join(match[2].decode("utf-8", "replace").split())[:250]
-        else:
-            automatic = not match[2].strip().lower().startswith(b"no")
-    return HeaderFacts(hops, message_id, automatic)
+        elif not message_id:
+            message_id = " ".join(match[2].decode("utf-8", "replace").split())[:250]
+    return HeaderFacts(block, hops, message_id)
 
 
 def _atom(text: str) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from prometheus_client import Histogram
 
-from gateway.errors import CivicgateError, ControlError, NextHopError
+from gateway.errors import CivicgateError, ControlError, NextHopError, StoreError
 from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS
 from gateway.model.envelope import Client, Direction, Envelope, Recipient
 from gateway.model.finding import Check, ControlFailure, Finding, Findings
@@ -82,7 +82,7 @@ class Transaction:
 
     # --- envelope ------------------------------------------------------------------------------------------------
 
-    def mail(self, path: PathArgument) -> Reply | None:
+    async def mail(self, path: PathArgument) -> Reply | None:
         """Take the reverse-path. None: go on; a reply: refused, and the transaction is over."""
         services = self._services
         declared = path.value("SIZE")
@@ -99,7 +99,7 @@ class Transaction:
         if declared and int(declared) > limit:
             refusal: Reply | None = Reply.of(552, "5.3.4", TOO_LARGE_ALWAYS.format(limit=limit))
         else:
-            refusal = self._early(self._envelope, self._declared())
+            refusal = await self._early(self._envelope, self._declared())
         if refusal is not None:
             self._record(refusal, size=self._envelope.declared_size or 0)
         return refusal
@@ -113,14 +113,14 @@ class Transaction:
         if recipient is None:
             self._record(RELAY_DENIED, recipients=(path.address,))
             return RELAY_DENIED
-        refusal = self._early(replace(self._envelope, recipients=(recipient,)), self._declared())
+        refusal = await self._early(replace(self._envelope, recipients=(recipient,)), self._declared())
         if refusal is not None:
             self._record(refusal, recipients=(path.address,), size=self._envelope.declared_size or 0)
             return refusal
         try:
             if self._relay is None:
                 self._relay = await services.next_hop.begin(
-                    self.client, self._envelope.sender.address, self._envelope.parameters
+                    self.client, self._envelope.sender.address, self._envelope.parameters, self.id
                 )
             reply = await self._relay.rcpt(path.address, path.parameters)
         except NextHopError as error:
@@ -147,18 +147,22 @@ class Transaction:
         """What is known before the content."""
         return Findings(self._envelope.declared_size or 0, (), (), _NOTHING, complete=False)
 
-    def _early(self, envelope: Envelope, findings: Findings) -> Reply | None:
+    async def _early(self, envelope: Envelope, findings: Findings) -> Reply | None:
         services = self._services
         if not services.rules.rules:
             return None
-        return decide_early(envelope, findings, services.rules, self._now(), services.store.exceptions())
+        try:
+            exceptions = await services.exceptions.snapshot()
+        except StoreError as error:
+            return error.reply
+        return decide_early(envelope, findings, services.rules, self._now(), exceptions)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._services.clock(), UTC)
 
     # --- content -------------------------------------------------------------------------------------------------
 
-    def cutoff(self) -> tuple[int, Reply]:
+    async def cutoff(self) -> tuple[int, Reply]:
         """How many octets are worth keeping, and what to say to one more: where a rule is certain to refuse."""
         limit = self._settings.smtp.max_message_size
         for threshold in self._services.rules.size_thresholds:
@@ -166,7 +170,7 @@ class Transaction:
                 break
             findings = Findings(threshold + 1, (), (), _NOTHING, complete=False)
             for recipient in self._recipients[:_ASKED_EARLY]:
-                refusal = self._early(replace(self._envelope, recipients=(recipient,)), findings)
+                refusal = await self._early(replace(self._envelope, recipients=(recipient,)), findings)
                 if refusal is not None:
                     return threshold, refusal
         return limit, Reply.of(552, "5.3.4", TOO_LARGE_ALWAYS.format(limit=limit))
@@ -208,7 +212,7 @@ class Transaction:
         services = self._services
         if services.rules.rules:
             findings = await self._findings(envelope, message)
-            verdict = await self._use_exceptions(self._decide(envelope, findings), envelope, findings)
+            verdict = await self._decide(envelope, findings)
         else:
             verdict = Verdict((RecipientGroup(envelope.recipients, Disposition.PASS),))
         record.verdict = verdict
@@ -216,22 +220,16 @@ class Transaction:
         effect = Effect(services, envelope, message, facts, record, relay)
         return await effect.carry_out(verdict)
 
-    def _decide(self, envelope: Envelope, findings: Findings, without: frozenset[str] = frozenset()) -> Verdict:
+    async def _decide(self, envelope: Envelope, findings: Findings) -> Verdict:
+        """The verdict. An exception that it rests on is counted; one used up meanwhile defers (the retry sees that)."""
         services = self._services
+        exceptions = await services.exceptions.snapshot()
         started = services.clock()
-        exceptions = services.store.exceptions()
-        if without:
-            exceptions = [e for e in exceptions if e.id not in without]
         verdict = decide(envelope, findings, services.rules, self._now(), exceptions)
         self._stage("decide", _deciding, services.clock() - started)
+        if verdict.used_exceptions and verdict.refusal is None:
+            await services.exceptions.use(verdict.used_exceptions)
         return verdict
-
-    async def _use_exceptions(self, verdict: Verdict, envelope: Envelope, findings: Findings) -> Verdict:
-        """Count the uses of exceptions that the verdict rests on; one used up meanwhile does not count."""
-        used = verdict.used_exceptions
-        if not used or verdict.refusal is not None or await self._services.store.use(used):
-            return verdict
-        return self._decide(envelope, findings, frozenset(used))
 
     async def _findings(self, envelope: Envelope, message: SpooledMessage) -> Findings:
         """Run the checks that the rules ask for, side by side, under one deadline."""

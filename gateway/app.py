@@ -1,0 +1,248 @@
+"""The composition root: it alone knows every room. Builds one worker's gateway from settings, and one observer.
+
+Refuses to start on settings that contradict each other or the machine (see :mod:`gateway.preflight`'s findings, which
+the command prints); a reload that cannot be read leaves everything as it was.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import ssl
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gateway import __version__
+from gateway.checks import Inspector
+from gateway.checks.virus import VirusScanner
+from gateway.deliver import NextHop
+from gateway.directory import Directory, load_directory
+from gateway.errors import CivicgateError, ConfigError, NextHopError
+from gateway.front.limits import Admission
+from gateway.front.smtp import GatewaySession
+from gateway.hold import Delivery, DeliveryResult, Hold, Outbox, open_hold
+from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS
+from gateway.pipeline import Pipeline
+from gateway.pipeline.record import Recorder, logger
+from gateway.pipeline.release import deliver_from_store
+from gateway.pipeline.services import Services
+from gateway.pipeline.trace import TransactionIds
+from gateway.policy import InformationType, RuleSet, load_rules, load_types
+from gateway.settings import ListenerSettings, Settings, load_settings
+from gateway.spool import Spool
+from gateway.transform import Transformer
+
+_RESTART_ONLY = ("workers", "listeners", "metrics", "spool", "store", "next_hop", "clamd", "inspection")
+"""Slices that a reload does not change: said in the log when they differ."""
+
+
+def load_policy(settings: Settings) -> tuple[RuleSet, Directory, tuple[InformationType, ...]]:
+    """Rules, directory and information types that the settings name. Raises ConfigErrors."""
+    types = load_types(settings.policy.rules / "types")
+    directory = load_directory(settings.policy.directory)
+    variables = {"city_name": settings.notices.city_name, "transfer_service": settings.notices.transfer_service}
+    rules = load_rules(settings.policy.rules, frozenset(kind.id for kind in types), variables, directory.role_names())
+    return rules, directory, types
+
+
+def own_hostname(settings: Settings) -> str:
+    """The name in greetings and trace fields."""
+    return settings.smtp.hostname or socket.getfqdn()
+
+
+def tls_context(listener: ListenerSettings) -> ssl.SSLContext | None:
+    """The server side of TLS for a listener, None when it has none. Raises ConfigError."""
+    if listener.tls == "none" or listener.tls_certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(listener.tls_certificate, listener.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"listener {listener.name}: cannot use {listener.tls_certificate}: {error}") from error
+    return context
+
+
+class _Replies:
+    """Counts the next hop's replies; labels are looked up once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], Any] = {}
+
+    def __call__(self, verb: str, code: int) -> None:
+        kind = code // 100
+        counter = self._known.get((verb, kind))
+        if counter is None:
+            name = str(kind) if kind in (2, 3, 4, 5) else "fault"
+            counter = self._known[verb, kind] = NEXT_HOP_REPLIES.labels(verb.lower(), name)
+        counter.inc()
+
+
+class Gateway:
+    """One worker process: listeners, pipeline, outbox."""
+
+    def __init__(self, settings: Settings, config: Path) -> None:
+        self.settings = settings
+        self._config = config
+        self.log = logger(settings.log)
+        self._servers: list[asyncio.Server] = []
+        self._admissions: list[Admission] = []
+        self._outbox: asyncio.Task[None] | None = None
+        self._hold: Hold | None = None
+        self._contexts = {listener.name: tls_context(listener) for listener in settings.listeners}
+
+    async def start(self) -> None:
+        """Build everything and listen. Raises CivicgateError."""
+        settings = self.settings
+        rules, directory, types = load_policy(settings)
+        hostname = own_hostname(settings)
+        spool = Spool(settings.spool)
+        spool.prepare()
+        self.next_hop = NextHop(settings.next_hop, hostname, _Replies())
+        self.inspector = Inspector(settings.inspection, types)
+        self._hold = await open_hold(settings, directory)
+        services = Services(
+            settings=settings,
+            hostname=hostname,
+            rules=rules,
+            directory=directory,
+            next_hop=self.next_hop,
+            inspector=self.inspector,
+            scanner=VirusScanner(settings.clamd),
+            transformer=Transformer(settings.encryption, spool, self.inspector.run),
+            store=self._hold,
+            exceptions=self._hold.exceptions,
+            spool=spool,
+            new_id=TransactionIds(secrets.randbits(25)).next,
+            clock=time.time,
+            record=Recorder(settings.log),
+        )
+        self.pipeline = Pipeline(services)
+        self._outbox = asyncio.create_task(Outbox(self._hold, self._deliver, settings.outbox).run())
+        with contextlib.suppress(NextHopError):
+            await self.next_hop.probe()
+        await self._listen()
+        self._loaded(rules)
+
+    async def _deliver(self, delivery: Delivery) -> DeliveryResult:
+        return await deliver_from_store(self.pipeline.services, delivery)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        limits = self.settings.smtp
+        workers = max(1, self.settings.workers or 1)
+        for listener in self.settings.listeners:
+            admission = Admission(
+                listener.name, -(-limits.max_connections // workers), limits.max_connections_per_client
+            )
+            self._admissions.append(admission)
+            context = self._contexts[listener.name]
+
+            def session(
+                listener: ListenerSettings = listener,
+                admission: Admission = admission,
+                context: ssl.SSLContext | None = context,
+            ) -> GatewaySession:
+                return GatewaySession(listener, self.pipeline, admission, loop, context)
+
+            self._servers.append(
+                await loop.create_server(
+                    session,
+                    listener.address.host,
+                    listener.address.port,
+                    reuse_port=True,
+                    backlog=1024,
+                    ssl=context if listener.tls == "implicit" else None,
+                )
+            )
+
+    @property
+    def ports(self) -> list[int]:
+        """Ports in the order of the listeners (useful when the setting says 0)."""
+        return [server.sockets[0].getsockname()[1] for server in self._servers]
+
+    async def reload(self) -> None:
+        """Read settings, rules and directory anew; what cannot be read changes nothing."""
+        try:
+            settings = await asyncio.to_thread(load_settings, self._config)
+            rules, directory, types = await asyncio.to_thread(load_policy, settings)
+        except CivicgateError as error:
+            RELOADS.labels("refused").inc()
+            self.log.error("reload refused, the old settings and rules stay", problem=error.detail)
+            return
+        kept = [name for name in _RESTART_ONLY if getattr(settings, name) != getattr(self.settings, name)]
+        settings = settings.model_copy(update={name: getattr(self.settings, name) for name in kept})
+        self.inspector.use_types(types)
+        assert self._hold is not None
+        self._hold.use_directory(directory)
+        services = replace(
+            self.pipeline.services,
+            settings=settings,
+            hostname=own_hostname(settings),
+            rules=rules,
+            directory=directory,
+            record=Recorder(settings.log),
+            transformer=Transformer(settings.encryption, self.pipeline.spool, self.inspector.run),
+        )
+        self.pipeline.install(services)
+        self.settings = settings
+        RELOADS.labels("done").inc()
+        self._loaded(rules)
+        if kept:
+            self.log.warning("these settings change with the next start", settings=",".join(kept))
+
+    def _loaded(self, rules: RuleSet) -> None:
+        BUILD_INFO.labels(__version__, rules.digest[:12]).set(1)
+        RELOAD_TIME.set(time.time())
+
+    async def drain(self) -> None:
+        """Take no more connections; let transactions under way end, up to the drain timeout."""
+        for server in self._servers:
+            server.close()
+        deadline = time.monotonic() + self.settings.smtp.drain_timeout
+        while any(a.sessions for a in self._admissions) and time.monotonic() < deadline:
+            for admission in self._admissions:
+                for session in list(admission.sessions):
+                    session.drain()
+            await asyncio.sleep(0.05)
+        await self.close()
+
+    async def close(self) -> None:
+        """Free everything."""
+        for server in self._servers:
+            server.close()
+        if self._outbox is not None:
+            self._outbox.cancel()
+            await asyncio.gather(self._outbox, return_exceptions=True)
+        await self.next_hop.close()
+        await self.inspector.close()
+        await self.pipeline.services.scanner.close()  # type: ignore[attr-defined]
+        if self._hold is not None:
+            await self._hold.close()
+
+
+async def serve(settings: Settings, config: Path) -> int:
+    """Run one worker until SIGTERM or SIGINT. Returns the exit code."""
+    loop = asyncio.get_running_loop()
+    stop, tasks = asyncio.Event(), set[asyncio.Task[None]]()
+    gateway = Gateway(settings, config)
+
+    def reload() -> None:
+        task = loop.create_task(gateway.reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        await gateway.start()
+    except CivicgateError as error:
+        gateway.log.error("worker cannot start", problem=error.detail)
+        return 1
+    await stop.wait()
+    await gateway.drain()
+    return 0

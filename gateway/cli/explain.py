@@ -1,0 +1,209 @@
+"""``civicgate explain``: what the gateway would do with a message, rule by rule, and what the client would read.
+
+Sends nothing, holds nothing, changes nothing. Evidence is redacted as everywhere.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.app import load_policy
+from gateway.checks.passive import PASSIVE, inspect
+from gateway.checks.scanner import Scanner
+from gateway.checks.virus import VirusScanner
+from gateway.directory import Directory
+from gateway.errors import ControlError, OperatorError
+from gateway.hold import open_hold
+from gateway.model.envelope import Client, Direction, Envelope, ExceptionRecord, Recipient
+from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
+from gateway.model.reply import Reply
+from gateway.model.verdict import Disposition, Verdict
+from gateway.pipeline.membership import Membership
+from gateway.policy import Explanation, Outcome, RuleSet, decide, explain
+from gateway.settings import Settings
+from gateway.spool import SpooledMessage
+
+_NOT_SHOWN = (Outcome.OFF,)
+
+
+def register(commands: Any) -> None:
+    """Add the sub-command."""
+    sub = commands.add_parser("explain", help="say what would become of a message, rule by rule, and why")
+    sub.add_argument("file", metavar="FILE.eml", type=Path, help="the message; - reads standard input")
+    sub.add_argument(
+        "--from", dest="sender", required=True, metavar="ADDRESS", help="reverse-path; <> for the null one"
+    )
+    sub.add_argument("--to", action="append", required=True, metavar="ADDRESS", help="recipient; may be repeated")
+    sub.add_argument("--client", default="", metavar="IP", help="client address; default: inside if the sender is")
+    sub.add_argument("--all", action="store_true", help="show the conditions of rules that do not fire too")
+    sub.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Print the explanation. Exit code 0, whatever the verdict."""
+    rules, directory, types = load_policy(settings)
+    message = SpooledMessage.of(_read(args.file))
+    envelope = _envelope(args, settings, directory)
+    findings = asyncio.run(_findings(message, envelope, rules.questions, Scanner(types), settings))
+    exceptions = asyncio.run(_exceptions(settings, directory))
+    now = datetime.now(UTC)
+    verdict = decide(envelope, findings, rules, now, exceptions)
+    explanations = explain(envelope, findings, rules, now, exceptions)
+    reply = reply_for(verdict)
+    if args.json:
+        print(json.dumps(_as_json(verdict, explanations, findings, reply), indent=2, ensure_ascii=False))
+    else:
+        _print(args, envelope, findings, verdict, explanations, reply, rules)
+    return 0
+
+
+def _read(path: Path) -> bytes:
+    """The octets of the message with the line ends that SMTP would give it. Raises OperatorError."""
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read: {error.strerror}") from error
+    return re.sub(rb"\r?\n", b"\r\n", raw)
+
+
+def _envelope(args: argparse.Namespace, settings: Settings, directory: Directory) -> Envelope:
+    sender = args.sender.strip().removeprefix("<").removesuffix(">")
+    network = settings.network
+    if args.client:
+        inside = Membership(network.internal_networks)(args.client)
+    else:
+        inside = bool(sender) and network.is_internal(sender)
+    recipients = []
+    for given in args.to:
+        address = given.strip().removeprefix("<").removesuffix(">")
+        internal = network.is_internal(address)
+        if not inside and not internal:
+            raise OperatorError(f"<{address}> is outside and so is the client: the gateway would answer 550 5.7.1.")
+        direction = (Direction.INTERNAL if internal else Direction.OUTBOUND) if inside else Direction.INBOUND
+        recipients.append(Recipient(address, direction, (), directory.lists_of(address)))
+    client = Client(args.client or ("127.0.0.1" if inside else "192.0.2.1"), inside=inside)
+    return Envelope("explain", client, directory.sender(sender), tuple(recipients))
+
+
+async def _findings(
+    message: SpooledMessage, envelope: Envelope, questions: Questions, scanner: Scanner, settings: Settings
+) -> Findings:
+    items: tuple[Finding, ...] = inspect(message.buffer, envelope, questions, scanner, settings.inspection)
+    known = questions.checks & PASSIVE
+    failures: tuple[ControlFailure, ...] = ()
+    if Check.VIRUS in questions.checks:
+        virus = VirusScanner(settings.clamd)
+        try:
+            items = (*items, *await virus.scan(message))
+            known |= {Check.VIRUS}
+        except ControlError as error:
+            failures = (ControlFailure(Check.VIRUS, error.reason, error.detail),)
+        finally:
+            await virus.close()
+    return Findings(message.size, items, failures, known)
+
+
+async def _exceptions(settings: Settings, directory: Directory) -> tuple[ExceptionRecord, ...]:
+    """The exceptions that hold now; none when there is no store yet (it is not made for a question)."""
+    if not (settings.store.directory / "store.db").exists():
+        return ()
+    hold = await open_hold(settings, directory)
+    try:
+        return await hold.exceptions.snapshot()
+    finally:
+        await hold.close()
+
+
+def reply_for(verdict: Verdict) -> Reply:
+    """What the client would read, as far as it is the gateway's to say."""
+    if verdict.refusal is not None:
+        return verdict.refusal
+    if any(group.disposition is Disposition.HOLD for group in verdict.groups):
+        return Reply.of(250, "2.0.0", "Accepted, held for a decision as ID")
+    if len(verdict.groups) > 1:
+        return Reply.of(250, "2.0.0", "Accepted for delivery as ID")
+    if verdict.disposition is Disposition.DISCARD:
+        return Reply.of(250, "2.0.0", "OK ID")
+    return Reply.of(250, "", "(the next hop's reply)")
+
+
+def _print(
+    args: argparse.Namespace,
+    envelope: Envelope,
+    findings: Findings,
+    verdict: Verdict,
+    explanations: tuple[Explanation, ...],
+    reply: Reply,
+    rules: RuleSet,
+) -> None:
+    side = "inside" if envelope.client.inside else "outside"
+    print(f"Message of {findings.size} octets from <{envelope.sender.address}> ({side})")
+    for failure in findings.failures:
+        print(f"Control {failure.check} failed ({failure.reason}): {failure.detail}")
+    print("\nWhat was found")
+    shown = [f for f in findings.items if f.evidence or f.check is not Check.HEADER]
+    for finding in shown:
+        where = f" in part {finding.part}" if finding.part else ""
+        times = f" ({finding.count} times)" if finding.count > 1 else ""
+        print(f"  {finding.check}: {finding.kind}{where}{times} {finding.evidence}".rstrip())
+    if not shown:
+        print("  nothing")
+    print("\nRules")
+    quiet = 0
+    for one in explanations:
+        if one.outcome in _NOT_SHOWN or (one.outcome is Outcome.DOES_NOT and not args.all):
+            quiet += 1
+            continue
+        rule = rules.get(one.rule)
+        lines = one.lines()
+        print(f"  {lines[0]} — {one.title}" + (f" [{', '.join(rule.source)}]" if rule else ""))
+        for line in lines[1:]:
+            print(f"  {line}")
+    if quiet:
+        print(f"  {quiet} more do not fire" + ("" if args.all else " (--all shows them)"))
+    print("\nOutcome")
+    for group in verdict.groups:
+        to = ", ".join(f"<{recipient.address}>" for recipient in group.recipients)
+        changes = ", ".join(transform.kind for transform in group.transforms)
+        print(f"  {to}: {group.disposition}" + (f", changed: {changes}" if changes else ""))
+        for order in group.holds:
+            print(f"    held in «{order.queue}» for {' and '.join(order.roles) or 'the fallback role'}: {order.reason}")
+    print("\nReply to the client")
+    for row in reply.encode().decode("utf-8", "replace").splitlines():
+        print(f"  {row}")
+
+
+def _as_json(
+    verdict: Verdict, explanations: tuple[Explanation, ...], findings: Findings, reply: Reply
+) -> dict[str, Any]:
+    return {
+        "reply": {"code": reply.code, "enhanced": reply.enhanced, "lines": list(reply.lines)},
+        "failures": [{"check": f.check, "reason": f.reason, "detail": f.detail} for f in findings.failures],
+        "findings": [
+            {"check": f.check, "kind": f.kind, "part": f.part, "count": f.count, "evidence": f.evidence}
+            for f in findings.items
+        ],
+        "groups": [
+            {
+                "recipients": [recipient.address for recipient in group.recipients],
+                "disposition": group.disposition,
+                "transforms": [transform.kind for transform in group.transforms],
+                "queues": [order.queue for order in group.holds],
+            }
+            for group in verdict.groups
+        ],
+        "rules": [
+            {
+                "rule": one.rule,
+                "recipient": one.recipient,
+                "outcome": one.outcome,
+                "why": list(one.lines()[1:]),
+            }
+            for one in explanations
+        ],
+    }

@@ -1,0 +1,56 @@
+"""Takes the command line apart and calls one sub-command.
+
+Exit codes: 0 done, 1 it could not be done (said on standard error), 2 the command line itself is wrong.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from gateway import __version__
+from gateway.cli import check, exception, explain, health, hold, run, schema
+from gateway.errors import CivicgateError
+from gateway.settings import Settings, load_settings
+
+DEFAULT_CONFIG = Path("config/gateway.yaml")
+COMMANDS: tuple[ModuleType, ...] = (run, check, explain, hold, exception, health, schema)
+"""Each has ``register(subparsers)`` and ``run(args, settings) -> int``."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nTry «{self.prog} --help».\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(prog="civicgate", description="An email gateway that makes a city's written email policy happen.")
+    top.add_argument("--version", action="version", version=f"civicgate {__version__}")
+    top.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="settings (default: %(default)s)")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for module in COMMANDS:
+        module.register(commands)
+        name = module.__name__.rpartition(".")[2]
+        sub = commands.choices[name]
+        sub.set_defaults(_run=module.run)
+        sub.add_argument("--config", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code."""
+    args = parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace, Settings], int] = args._run  # noqa: SLF001 - our own attribute
+    try:
+        return command(args, load_settings(args.config))
+    except CivicgateError as error:
+        print(error.detail, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,71 @@
+"""``civicgate run``: the gateway, until it is told to stop. Refuses to start on contradictions (:mod:`preflight`)."""
+
+import argparse
+import asyncio
+import sys
+from typing import Any
+
+from gateway.errors import CivicgateError
+from gateway.settings import Settings
+
+
+def register(commands: Any) -> None:
+    """Add the sub-command."""
+    commands.add_parser("run", help="run the gateway: SIGHUP reloads settings and rules, SIGTERM drains and stops")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Start the workers and the observer; come back when all have ended."""
+    from gateway.metrics import prepare  # noqa: PLC0415 - metrics must know their folder before anything imports them
+
+    prepare(settings.metrics.directory)
+    from gateway.app import load_policy, own_hostname, serve  # noqa: PLC0415
+    from gateway.metrics import forget_process  # noqa: PLC0415
+    from gateway.observer import Observer  # noqa: PLC0415
+    from gateway.pipeline.record import logger  # noqa: PLC0415
+    from gateway.preflight import preflight  # noqa: PLC0415
+    from gateway.settings import load_settings  # noqa: PLC0415
+    from gateway.workers import OBSERVER, Parent, reserve  # noqa: PLC0415
+
+    log = logger(settings.log)
+    rules, _, _ = load_policy(settings)
+    reserve([*(listener.address for listener in settings.listeners), settings.metrics.address])
+    before = asyncio.run(preflight(settings, own_hostname(settings)))
+    for remark in before.remarks:
+        log.warning(remark)
+    if before.errors:
+        print("\n".join(before.errors), file=sys.stderr)
+        return 1
+
+    def work(number: int) -> int:
+        import uvloop  # noqa: PLC0415 - the parent has no loop of its own
+
+        if number == OBSERVER:
+            return uvloop.run(_observe(Observer(settings, own_hostname(settings)), log))
+        return uvloop.run(serve(settings, args.config))
+
+    log.info(
+        "civicgate starts",
+        listeners=",".join(f"{listener.name}={listener.address}" for listener in settings.listeners),
+        metrics=str(settings.metrics.address),
+        next_hop=str(settings.next_hop.address),
+        rules=len(rules.rules),
+    )
+    parent = Parent(
+        settings=settings,
+        work=work,
+        check=lambda: load_policy(load_settings(args.config)),
+        log=log,
+        on_exit=forget_process,
+    )
+    code = parent.run()
+    log.info("civicgate has stopped")
+    return code
+
+
+async def _observe(observer: Any, log: Any) -> int:
+    try:
+        return int(await observer.run())
+    except CivicgateError as error:
+        log.error("observer cannot start", problem=error.detail)
+        return 1

@@ -1,0 +1,73 @@
+"""Delivers one row of the outbox: copy the sealed body, make the changes that are due, hand it to the next hop.
+
+What is released is not inspected again; a trace field says so. Refuses to send a body whose digest is not the one that
+was accepted, and to leave out a change that a rule demands.
+"""
+
+import time
+from collections.abc import Iterator
+
+from gateway.errors import NextHopError
+from gateway.hold import Delivery, DeliveryResult
+from gateway.model.reply import Reply
+from gateway.pipeline.services import Services
+from gateway.pipeline.trace import received_field
+from gateway.spool import SpooledMessage
+
+
+async def deliver_from_store(services: Services, delivery: Delivery) -> DeliveryResult:
+    """One attempt. Raises NextHopError, TransformError, StoreError: the outbox knows what to do with each."""
+    writer = services.spool.new(delivery.id)
+    try:
+        await delivery.copy(writer.write)
+        message = writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+    try:
+        return await _deliver(services, delivery, message)
+    finally:
+        message.close()
+
+
+async def _deliver(services: Services, delivery: Delivery, message: SpooledMessage) -> DeliveryResult:
+    trace = _trace(services, delivery)
+    if not delivery.transforms:
+        return await _relay(services, delivery, trace, message.chunks())
+    recipients = tuple(recipient.address for recipient in delivery.recipients)
+    outgoing = await services.transformer.apply(message, delivery.transforms, recipients)
+    try:
+        return await _relay(services, delivery, trace, outgoing.chunks())
+    finally:
+        outgoing.close()
+
+
+async def _relay(
+    services: Services, delivery: Delivery, trace: bytes, chunks: Iterator[bytes | memoryview]
+) -> DeliveryResult:
+    # SIZE= is of the message as it came; our trace fields and changes make it larger, so it is left out
+    parameters = tuple(p for p in delivery.parameters if p.partition("=")[0].upper() != "SIZE")
+    relay = await services.next_hop.begin(delivery.client, delivery.reverse_path, parameters, delivery.transaction)
+    try:
+        replies: list[Reply] = []
+        for recipient in delivery.recipients:
+            replies.append(await relay.rcpt(recipient.address, recipient.parameters))  # noqa: PERF401 - one by one
+        if not any(reply.positive for reply in replies):
+            return DeliveryResult(tuple(replies))
+        final = await relay.send(_on_top(trace, chunks))
+    except NextHopError:
+        raise
+    finally:
+        relay.abort()
+    return DeliveryResult(tuple(replies), final)
+
+
+def _trace(services: Services, delivery: Delivery) -> bytes:
+    recipients = tuple(recipient.address for recipient in delivery.recipients)
+    field = received_field(services.hostname, delivery.transaction, delivery.client, recipients, time.time())
+    return field + "".join(f"{name}: {value}\r\n" for name, value in delivery.trace).encode("ascii", "replace")
+
+
+def _on_top(trace: bytes, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    yield trace
+    yield from chunks
