@@ -1,7 +1,7 @@
 """Runs the cases that stand in the rules' own files: builds the message, takes the given facts, compares the outcome.
 
-A case tells all of its world: the city of a case is ``city.example`` with its subdomains, everybody else is outside, and
-what a directory or a server would say stands under ``given``. So cases stay true whatever a city configures. A case is
+A case tells all of its world: its city is ``city.example`` with its subdomains, everybody else is outside, and what a
+directory or a server would say stands under ``given``. So cases stay true whatever a city configures. A case is
 run with its rule alone, as if its mode were enforce. Refuses to inspect anything itself: whoever calls says how.
 """
 
@@ -99,8 +99,8 @@ def _direction(inside: bool, to_city: bool) -> Direction:
 
 def message_of(spec: CaseMessage, folder: Path) -> bytes:
     """The octets of a case's message, CRLF ended. Raises OSError when its file cannot be read."""
-    if spec.file is not None:
-        raw = (folder / spec.file).read_bytes()
+    raw = spec.raw.encode() if spec.raw is not None else (folder / spec.file).read_bytes() if spec.file else None
+    if raw is not None:
         return raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     message = EmailMessage(policy=SMTP)
     message["From"] = spec.from_ or "Mail Delivery System <mailer-daemon@elsewhere.example>"
@@ -125,11 +125,10 @@ def message_of(spec: CaseMessage, folder: Path) -> bytes:
 
 
 def _octets(attachment: CaseAttachment) -> bytes:
-    if attachment.text is not None:
-        return attachment.text.encode()
+    content = (attachment.text or "").encode()
     if attachment.base64 is not None:
-        return base64.b64decode("".join(attachment.base64.split()))
-    return bytes(attachment.size or 0)
+        content = base64.b64decode("".join(attachment.base64.split()))
+    return content.ljust(attachment.size or 0, b"\0")
 
 
 def given(case: Case, seen: Findings) -> Findings:

@@ -336,10 +336,11 @@ class AttachmentIs(Node):
             self.text += f", at least {self.count}"
 
     def _holds(self, f: Finding) -> bool:
+        # Windows drops dots and spaces at the end of a name: «run.exe.» is run.exe.
         return (
             (self.type is None or self.type.match(f.kind.lower()))
             and (self.declared is None or self.declared.match(f.declared.lower()))
-            and (self.name is None or self.name.match(f.value.lower()))
+            and (self.name is None or self.name.match(f.value.lower().rstrip(". \t")))
             and (self.over is None or f.size > self.over)
             and (self.under is None or f.size < self.under)
         )

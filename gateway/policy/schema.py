@@ -411,7 +411,7 @@ class Actions(Strict):
 
 
 class CaseAttachment(Strict):
-    """An attachment: its content as text or base64, or a number of zero octets."""
+    """An attachment: its content as text or base64, filled with zero octets up to ``size``."""
 
     name: str = ""
     type: str = "application/octet-stream"
@@ -429,14 +429,14 @@ class CaseAttachment(Strict):
         return value
 
     @model_validator(mode="after")
-    def _one_content(self) -> "CaseAttachment":
-        if len(self.model_fields_set & {"text", "base64", "size"}) != 1:
-            raise ValueError("needs exactly one of: text, base64, size")
+    def _content(self) -> "CaseAttachment":
+        if not self.model_fields_set & {"text", "base64", "size"} or self.model_fields_set >= {"text", "base64"}:
+            raise ValueError("needs text, base64 or size; text and base64 cannot stand together")
         return self
 
 
 class CaseMessage(Strict):
-    """The message of a case: from these keys, or a file beside the rule."""
+    """The message of a case: made from these keys, written out whole, or a file beside the rule."""
 
     from_: Annotated[str, Field(alias="from")]
     to: Many[Text]
@@ -445,6 +445,7 @@ class CaseMessage(Strict):
     html: str | None = None
     headers: dict[str, str | tuple[str, ...]] = {}
     attachments: tuple[CaseAttachment, ...] = ()
+    raw: str | None = None
     file: str | None = None
     size: Size | None = None
     """Octets that the message is taken to have, without building so many."""
@@ -452,8 +453,9 @@ class CaseMessage(Strict):
     @model_validator(mode="after")
     def _file_alone(self) -> "CaseMessage":
         made = self.model_fields_set & {"subject", "text", "html", "headers", "attachments"}
-        if self.file is not None and made:
-            raise ValueError(f"file and {min(made)} cannot stand together")
+        whole = self.model_fields_set & {"raw", "file"}
+        if len(whole) > 1 or (whole and made):
+            raise ValueError(f"{' and '.join(sorted([*whole, *made])[:2])} cannot stand together")
         return self
 
 
