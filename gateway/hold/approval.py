@@ -7,7 +7,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.model.envelope import fold
 from gateway.model.verdict import HoldOrder
+
+
+class Person(Protocol):
+    """Somebody whom the directory knows."""
+
+    @property
+    def address(self) -> str:
+        """The main address; aliases lead to the same person."""
+
+
+class MailingList(Protocol):
+    """A list that the directory knows."""
+
+    @property
+    def size(self) -> int:
+        """How many people it reaches, 0: not said."""
 
 
 class Directory(Protocol):
@@ -16,8 +33,24 @@ class Directory(Protocol):
     def holders(self, role: str, sender_address: str) -> tuple[str, ...]:
         """Addresses of the people who hold the role with regard to this sender (its own Director …)."""
 
-    def identity(self, address: str) -> str:
-        """The folded main address of the person behind an address or alias; the folded address itself if unknown."""
+    def person(self, address: str) -> Person | None:
+        """Whom an address or alias reaches."""
+
+    def list(self, id: str) -> MailingList | None:  # noqa: A002 - the directory's own signature
+        """The list of this id."""
+
+
+def identity(directory: Directory, address: str) -> str:
+    """The one form in which a person is compared and recorded: the folded main address; unknown: the folded address.
+
+    A tag (``name+tag@domain``, RFC 5233) that the directory does not list as an alias leads to ``name@domain``.
+    """
+    person = directory.person(address)
+    local, at, domain = address.rpartition("@")
+    if person is None and "+" in local:
+        address = local.partition("+")[0] + at + domain
+        person = directory.person(address)
+    return fold(person.address if person is not None else address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +73,10 @@ def slots(
     people to fill them. An order without roles asks for ``fallback_role``.
     """
     roles = dict.fromkeys(role for order in orders for role in order.roles or (fallback_role,))
-    barred = frozenset(directory.identity(address) for address in (sender, *authors) if address)
+    barred = frozenset(identity(directory, address) for address in (sender, *authors) if address)
 
     def people(role: str) -> frozenset[str]:
-        return frozenset(directory.identity(address) for address in directory.holders(role, sender)) - barred
+        return frozenset(identity(directory, address) for address in directory.holders(role, sender)) - barred
 
     spare = people(fallback_role)
     asked = tuple(Slot(role, found) if (found := people(role)) else Slot(role, spare, fallback=True) for role in roles)

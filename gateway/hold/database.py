@@ -9,7 +9,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,14 +61,7 @@ class Database:
         A caller that is cancelled does not tear the transaction: it is finished first, then the cancellation goes on.
         Raises StoreError for the database's failures and lets the errors of ``work`` through.
         """
-        task = asyncio.ensure_future(self._write(work))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait({task})
-            if not task.cancelled():
-                task.exception()  # seen: the caller has gone
-            raise
+        return await uninterrupted(self._write(work))
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
         try:
@@ -76,6 +69,19 @@ class Database:
                 return await work(connection)
         except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
             raise StoreError(f"the store's database cannot be written: {error}") from error
+
+
+async def uninterrupted(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await to the end even when the caller is cancelled meanwhile; the cancellation goes on afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen: the caller has gone
+        raise
 
 
 def _engine(path: Path, busy_timeout: float) -> AsyncEngine:

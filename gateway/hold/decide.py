@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError
 from gateway.hold import rows, values
-from gateway.hold.approval import Slot, assign
+from gateway.hold.approval import Slot, assign, identity
 from gateway.hold.bodies import Damaged
 from gateway.hold.core import DAMAGE_GRACE, Core
 from gateway.hold.events import GATEWAY, Actor
@@ -171,9 +171,9 @@ class Desk:
 
     def _entitled(self, reading: Reading, order: Order) -> tuple[str, tuple[str, ...]]:
         """The person's identity and the roles of this item that the person can fill. Raises OperatorError."""
-        identity = self._core.directory.identity
-        person, facts = identity(order.address), reading.item.message
-        if person in {identity(address) for address in (facts.reverse_path, *facts.authors) if address}:
+        directory, facts = self._core.directory, reading.item.message
+        person = identity(directory, order.address)
+        if person in {identity(directory, address) for address in (facts.reverse_path, *facts.authors) if address}:
             raise OperatorError(f"{order.address} sent this message and cannot decide it. {_who(reading.slots)}")
         roles = tuple(slot.role for slot in reading.slots if person in slot.people)
         if not roles:

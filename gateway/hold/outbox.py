@@ -15,16 +15,17 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import CivicgateError, StoreError, TransformError
 from gateway.hold import rows
 from gateway.hold.bodies import Damaged
 from gateway.hold.core import Core
+from gateway.hold.database import uninterrupted
 from gateway.hold.events import GATEWAY
 from gateway.hold.letters import Refusal
-from gateway.hold.settle import Settler, Sorted, sort_replies
+from gateway.hold.settle import Settler, Sorted, mine, sort_replies
 from gateway.hold.states import Event, State
 from gateway.hold.store import Hold
 from gateway.hold.tables import outbox
@@ -190,28 +191,21 @@ class Outbox:
             result = await self._deliver(self._delivery(row))
         except TransformError as error:
             _log.warning("outbox-transform-failed", row=row.id, code=error.code)
-            await self._settler.failed_transform(row, error)
+            settling = self._settler.failed_transform(row, error)
         except Damaged as error:
             _log.error("outbox-body-damaged", row=row.id, error=error.detail)
-            await self._settler.damaged(row, error.detail)
+            settling = self._settler.damaged(row, error.detail)
         except StoreError:
             raise
         except (CivicgateError, OSError, TimeoutError) as error:
-            again = _all_again(row, error)
             _log.warning("outbox-attempt-failed", row=row.id, attempt=row.attempts, error=str(error))
-            await self._settler.answered(row, again, delay)
+            settling = self._settler.answered(row, _all_again(row, error), delay)
         else:
-            sorted_ = sort_replies(row.recipients, result.replies, result.final)
-            await self._settler.answered(row, sorted_, delay)
-            _log.info(
-                "outbox-attempt",
-                row=row.id,
-                kind=row.kind,
-                attempt=row.attempts,
-                accepted=len(sorted_.accepted),
-                refused=len(sorted_.refused),
-                again=len(sorted_.again),
-            )
+            found = sort_replies(row.recipients, result.replies, result.final)
+            counts = {"accepted": len(found.accepted), "refused": len(found.refused), "again": len(found.again)}
+            _log.info("outbox-attempt", row=row.id, kind=row.kind, attempt=row.attempts, **counts)
+            settling = self._settler.answered(row, found, delay)
+        await uninterrupted(settling)  # a stop must not forget what the next hop has just said
 
     def _delivery(self, row: OutboxRow) -> Delivery:
         facts = row.message
@@ -253,12 +247,8 @@ class Outbox:
             await self._change(row, owner=None, claimed_until=None, next_attempt=then)
 
     async def _change(self, row: OutboxRow, **changes: object) -> None:
-        mine = update(outbox).where(
-            outbox.c.id == row.id, outbox.c.owner == row.owner, outbox.c.state == OutboxState.WAITING
-        )
-
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(mine.values(**changes))
+            await connection.execute(mine(row).values(**changes))
 
         await self._core.database.write(work)
 

@@ -40,7 +40,7 @@ class Post:
 
     def held(self, item: HeldItem, slots: Sequence[Slot], now: datetime) -> list[Letter]:
         """To approvers and to the sender, when an item begins to wait."""
-        values = self._values(item) | {"roles": _needed(slots), "people": str(item.audience or len(item.recipients))}
+        values = self._values(item) | {"roles": _needed(slots), "people": str(item.audience or "(not known)")}
         people = sorted({person for slot in slots for person in slot.people})
         letters = []
         if people:
@@ -154,7 +154,7 @@ class Post:
 
     def _values(self, item: HeldItem) -> dict[str, str]:
         rules = dict.fromkeys([order.rule for order in item.orders] + [match.rule for match in item.matches])
-        lists = dict.fromkeys(name for recipient in item.recipients for name in recipient.lists)
+        lists = list_ids(item.recipients)
         return self._facts(item.message) | {
             "id": item.id,
             "recipients": _listed(item.recipients),
@@ -173,6 +173,11 @@ class Post:
 def may_answer(facts: MessageFacts) -> bool:
     """Whether the sender may be written to about a message: a real reverse-path, and not automatic mail."""
     return bool(facts.reverse_path) and not facts.automatic
+
+
+def list_ids(recipients: Iterable[Recipient]) -> tuple[str, ...]:
+    """Lists among the recipients, each once; tags such as ``@city-wide`` are not lists."""
+    return tuple(dict.fromkeys(i for recipient in recipients for i in recipient.lists if not i.startswith("@")))
 
 
 def in_words(octets: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import Update, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError, TransformError
@@ -90,8 +90,7 @@ class Settler:
         if result.again:
             left = values.dump([refusal.recipient for refusal in result.again])
             changes |= {"recipients": left, "next_attempt": then, "claimed_until": None}
-        mine = update(outbox).where(outbox.c.id == row.id, outbox.c.owner == row.owner)
-        total = (await connection.execute(mine.values(**changes).returning(outbox.c.accepted))).scalar()
+        total = (await connection.execute(mine(row).values(**changes).returning(outbox.c.accepted))).scalar()
         if total is None:
             raise LostClaim(row.id)
         if result.again:
@@ -205,8 +204,7 @@ class Settler:
         core.wake.set()
 
     async def _close(self, connection: AsyncConnection, row: OutboxRow, state: OutboxState, why: str) -> None:
-        mine = update(outbox).where(outbox.c.id == row.id, outbox.c.owner == row.owner)
-        if (await connection.execute(mine.values(state=state, owner=None, last_reply=why))).rowcount != 1:
+        if (await connection.execute(mine(row).values(state=state, owner=None, last_reply=why))).rowcount != 1:
             raise LostClaim(row.id)
 
     async def _bounce(self, row: OutboxRow, refusals: Sequence[Refusal], now: datetime) -> Letter | None:
@@ -214,6 +212,16 @@ class Settler:
             return None
         original = await self._core.original(row.message)
         return self._core.post.undeliverable(f"{row.id}-dsn{row.attempts}", row.message, refusals, original, now)
+
+
+def mine(row: OutboxRow) -> Update:
+    """An update of the row as long as this very claim holds."""
+    return update(outbox).where(
+        outbox.c.id == row.id,
+        outbox.c.owner == row.owner,
+        outbox.c.attempts == row.attempts,
+        outbox.c.state == OutboxState.WAITING,
+    )
 
 
 class LostClaim(StoreError):

@@ -22,7 +22,7 @@ from gateway.hold.decide import Desk
 from gateway.hold.events import GATEWAY
 from gateway.hold.exceptions import Exceptions
 from gateway.hold.letters import Letter
-from gateway.hold.post import Post
+from gateway.hold.post import Post, list_ids
 from gateway.hold.states import OPEN, State
 from gateway.hold.tables import held, message, outbox
 from gateway.hold.values import (
@@ -35,6 +35,7 @@ from gateway.hold.values import (
     QueueFacts,
     plain,
 )
+from gateway.model.envelope import Recipient
 from gateway.settings import Settings
 
 HASH_INLINE = 262_144
@@ -116,11 +117,22 @@ class Hold:
             orders=group.orders,
             transforms=group.transforms,
             matches=group.matches,
-            audience=group.audience,
+            audience=group.audience or self._audience(group.recipients),
             created=facts.received,
             changed=facts.received,
             expires=facts.received + min(after),
         )
+
+    def _audience(self, recipients: Sequence[Recipient]) -> int | None:
+        """How many people get it in the end, as far as the directory says; None when it does not."""
+        total = 0
+        for recipient in recipients:
+            named = [self.core.directory.list(i) for i in list_ids([recipient])]
+            sizes = [found.size for found in named if found is not None]
+            if 0 in sizes or (named and not sizes):
+                return None
+            total += max(sizes, default=1)
+        return total
 
     async def resolve(self, prefix: str) -> str:
         """The id of the held item that begins with ``prefix``. Raises OperatorError."""

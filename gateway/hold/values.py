@@ -43,7 +43,7 @@ class HeldGroup:
     transforms: tuple[Transform, ...] = ()
     matches: tuple[RuleMatch, ...] = ()
     audience: int | None = None
-    """How many people get it in the end (lists counted out), None: as many as there are recipients."""
+    """How many people get it in the end (lists counted out), None: what the directory says, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
