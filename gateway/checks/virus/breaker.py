@@ -5,10 +5,10 @@ seconds one scan is let through as a probe; its success closes the breaker, its 
 No clock of its own: whoever asks brings the time.
 """
 
-from enum import Enum
+from enum import StrEnum
 
 
-class State(Enum):
+class State(StrEnum):
     """What the breaker does with the next scan."""
 
     CLOSED = "closed"
@@ -19,7 +19,7 @@ class State(Enum):
     """Refuses it, for a probe is under way."""
 
 
-class Event(Enum):
+class Event(StrEnum):
     """What happened."""
 
     SUCCESS = "success"

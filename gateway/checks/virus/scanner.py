@@ -7,7 +7,7 @@ Refuses to call a message clean for anything but clamd's plain OK to all of its 
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import nullcontext
 from typing import Protocol
 
 from gateway.checks.virus.breaker import Breaker, State
@@ -29,6 +29,7 @@ _FIRST = b"zIDSESSION\0zFILDES\0-"
 _NEXT = b"zFILDES\0-"
 _INSTREAM = b"zINSTREAM\0"
 _STREAM_END = b"\0\0\0\0"
+_NO_GATE = nullcontext()
 
 
 class Scannable(Protocol):
@@ -45,8 +46,8 @@ class Scannable(Protocol):
         """The content in views of at most ``step`` octets, each good until the next is asked for."""
 
 
-class NotAskedError(ControlError):
-    """The scan failed before clamd was asked; it says nothing about clamd."""
+class OwnFaultError(ControlError):
+    """The scan failed on our side, before clamd had a fair chance; it says nothing about clamd."""
 
 
 class VirusScanner:
@@ -107,7 +108,7 @@ class VirusScanner:
 
     def _note(self, error: ControlError, *, probe: bool, now: float) -> None:
         """Tell the breaker. A limit is an answer: it says something of the message, nothing of clamd."""
-        if isinstance(error, NotAskedError):
+        if isinstance(error, OwnFaultError):
             if probe:
                 self._breaker.abandoned()
         elif error.reason == "limit":
@@ -117,28 +118,32 @@ class VirusScanner:
 
     async def _scan_in_time(self, message: Scannable) -> str | None:
         """Wait for a slot and scan, both under the scan's deadline."""
-        asked = False
         limit = self._settings.scan_timeout
+        deadline = asyncio.get_running_loop().time() + limit
+        asked = deadline
         try:
-            async with asyncio.timeout(limit), AsyncExitStack() as stack:
-                if message.size > LARGE:
-                    await stack.enter_async_context(self._large_slots)
-                await stack.enter_async_context(self._slots)
-                asked = True
+            async with (
+                asyncio.timeout_at(deadline),
+                self._large_slots if message.size > LARGE else _NO_GATE,
+                self._slots,
+            ):
+                asked = asyncio.get_running_loop().time()
                 if isinstance(self._place, UnixPlace):
                     return await self._scan_file(message)
                 return await self._scan_stream(message)
         except TimeoutError as error:
-            if asked:
+            if deadline - asked > limit / 2:
                 raise ControlError("timeout", f"clamd did not answer within {limit:g} s") from error
-            raise NotAskedError("timeout", f"no connection to clamd became free within {limit:g} s") from error
+            raise OwnFaultError(
+                "timeout", f"waited too long for one of {self._settings.connections} connections"
+            ) from error
 
     async def _scan_file(self, message: Scannable) -> str | None:
         """FILDES in a kept session; when that has just been closed, in a new one."""
         try:
             fd = message.fileno()
         except OSError as error:
-            raise NotAskedError("unavailable", f"no file to hand to clamd: {error.strerror}") from error
+            raise OwnFaultError("unavailable", f"no file to hand to clamd: {error.strerror}") from error
         kept = self._take()
         if kept is not None:
             try:
