@@ -1,0 +1,158 @@
+"""The inside of an inspection process: takes one request after the other, answers each, keeps nothing between them.
+
+A request is a function and its arguments with a file descriptor of the message, which is mapped and never read in
+whole. The process limits itself before it reads anything: memory, processor time, open files, no core dump, low
+priority, no life without its parent. Refuses to go on after it ran out of memory.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from gateway.checks.passive import inspect
+from gateway.checks.scanner import Scanner
+from gateway.errors import CivicgateError
+from gateway.mime.tree import Buffer
+from gateway.model.envelope import Envelope
+from gateway.model.finding import Finding, Questions
+from gateway.policy.types import InformationType
+from gateway.settings import InspectionSettings
+
+HEADER = struct.Struct("!Q")
+"""Length of the pickle that follows, in both directions. A request's header carries the file descriptor."""
+_PR_SET_PDEATHSIG = 1
+_OPEN_FILES = 64
+_SPARE_CPU = 5
+
+
+class Outcome(IntEnum):
+    """First item of an answer."""
+
+    RESULT = 0
+    RAISED = 1
+    """module, class, args, attributes of a CivicgateError."""
+    CRASHED = 2
+    """What another exception said."""
+    OUT_OF_MEMORY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an inspection process is told to compile: sent once per set of definitions."""
+
+    digest: str
+    types: tuple[InformationType, ...] | None
+    """None: it has them already."""
+
+
+_compiled: dict[str, Scanner] = {}
+
+
+def inspect_as_told(
+    buffer: Buffer, envelope: Envelope, questions: Questions, order: Order, settings: InspectionSettings
+) -> tuple[Finding, ...]:
+    """:func:`gateway.checks.passive.inspect` with the definitions that ``order`` names, compiled once."""
+    scanner = _compiled.get(order.digest)
+    if scanner is None:
+        _compiled.clear()
+        scanner = _compiled[order.digest] = Scanner(order.types or ())
+    return inspect(buffer, envelope, questions, scanner, settings)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until the other end closes. Arguments: socket's descriptor, memory in octets, seconds a request."""
+    number, memory, seconds = (int(argument) for argument in arguments)
+    parent = os.getppid()
+    _limit(memory)
+    if os.getppid() != parent:
+        return
+    with socket.socket(fileno=number) as channel:
+        while (request := _receive(channel)) is not None:
+            payload, descriptor = request
+            _renew_cpu(seconds)
+            answer = _answer(payload, descriptor)
+            channel.sendall(HEADER.pack(len(answer)))
+            channel.sendall(answer)
+            if answer == _OUT_OF_MEMORY:
+                return
+
+
+def _limit(memory: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the parent's business; it closes the socket
+        signal.signal(name, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    os.nice(10)
+
+
+def _renew_cpu(seconds: int) -> None:
+    """Processor time for one request: what was used so far and the deadline; the kernel ends what goes beyond."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + seconds + _SPARE_CPU
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _receive(channel: socket.socket) -> tuple[bytes, int] | None:
+    head, descriptors, _, _ = socket.recv_fds(channel, HEADER.size, 1)
+    if not head:
+        return None
+    while len(head) < HEADER.size:
+        more = channel.recv(HEADER.size - len(head))
+        if not more:
+            return None
+        head += more
+    payload = bytearray(HEADER.unpack(head)[0])
+    view = memoryview(payload)
+    while view:
+        count = channel.recv_into(view)
+        if not count:
+            return None
+        view = view[count:]
+    return bytes(payload), descriptors[0]
+
+
+def _answer(payload: bytes, descriptor: int) -> bytes:
+    """Run one request. Every exception becomes an answer: the parent must learn of it, and the process can go on."""
+    try:
+        function, arguments = pickle.loads(payload)  # noqa: S301 - our own parent's words
+        return pickle.dumps((Outcome.RESULT.value, _run(function, descriptor, arguments)), pickle.HIGHEST_PROTOCOL)
+    except MemoryError:
+        return _OUT_OF_MEMORY
+    except CivicgateError as error:
+        kind = type(error)
+        said = (Outcome.RAISED.value, kind.__module__, kind.__qualname__, error.args, error.__dict__)
+        return pickle.dumps(said, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001 - see the docstring
+        said_ = (Outcome.CRASHED.value, f"{type(error).__name__}: {error}"[:500])
+        return pickle.dumps(said_, pickle.HIGHEST_PROTOCOL)
+    finally:
+        os.close(descriptor)
+
+
+def _run(function: Callable[..., Any], descriptor: int, arguments: tuple[Any, ...]) -> Any:
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return function(b"", *arguments)
+    buffer = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    try:
+        return function(buffer, *arguments)
+    finally:
+        with contextlib.suppress(BufferError):  # something still looks at it: it goes when that goes
+            buffer.close()
+
+
+_OUT_OF_MEMORY = pickle.dumps((Outcome.OUT_OF_MEMORY.value,), pickle.HIGHEST_PROTOCOL)

@@ -1,0 +1,223 @@
+"""Decides where a message is read: small ones here and now, larger ones in an inspection process.
+
+Refuses to let one message hold up another: what is large has a process (and a queue) apart from what is middling, and
+a small message that turns out to be costly goes there too. A check that got no answer is a failure, never «nothing
+found» (design section 1, promise 3).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+
+from gateway.checks.child import Order, inspect_as_told
+from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, inspect
+from gateway.checks.processes import InspectionProcess
+from gateway.checks.scanner import Scanner
+from gateway.errors import CivicgateError, ControlError
+from gateway.mime.tree import Buffer
+from gateway.model.envelope import Envelope
+from gateway.model.finding import Check, ControlFailure, Finding, Questions
+from gateway.policy.types import InformationType
+from gateway.settings import InspectionSettings
+from gateway.spool import SpooledMessage
+
+LARGE = 2 * 1024 * 1024
+"""Octets from which a message waits in the queue of the large ones."""
+INLINE_CANDIDATES = 400
+"""Matches checked exactly on the event loop (some 10 µs each)."""
+_KEPT_SCANNERS = 4
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Inspected(NamedTuple):
+    """What the passive checks say of one message, in the terms of ``Findings``."""
+
+    items: tuple[Finding, ...]
+    failures: tuple[ControlFailure, ...]
+    known: frozenset[Check]
+
+
+class Inspector:
+    """The passive checks of one worker. Use it on one event loop; ``close`` it at the end."""
+
+    def __init__(self, settings: InspectionSettings, types: Sequence[InformationType]) -> None:
+        """No process is started yet. Raises :class:`ConfigErrors` when the types cannot be compiled."""
+        self._settings = settings
+        self._types: dict[str, InformationType] = {}
+        self._scanners: dict[frozenset[str], Scanner] = {}
+        self._middling = _Lane(settings)
+        self._large = _Lane(settings)
+        self.use(types)
+
+    def use(self, types: Sequence[InformationType]) -> None:
+        """Take new definitions, all or (raising :class:`ConfigErrors`) none. Inspections under way keep the old."""
+        Scanner(types)
+        self._types = {type_.id: type_ for type_ in types}
+        self._scanners = {}
+
+    def prepare(self, questions: Questions) -> None:
+        """Compile what the questions need, so that the first message does not wait for it."""
+        if questions.types:
+            self._scanner(questions.types)
+
+    def start(self) -> None:
+        """Start one inspection process ahead of the first message. Raises :class:`ControlError`."""
+        self._middling.start()
+
+    async def close(self) -> None:
+        """End all inspection processes."""
+        await self._middling.close()
+        await self._large.close()
+
+    async def inspect(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> Inspected:
+        """The answers of all passive checks asked for. Never raises; a check without an answer is a failure."""
+        asked = questions.checks & PASSIVE
+        if not asked:
+            return Inspected((), (), frozenset())
+        try:
+            items = await self._inspect(message, envelope, questions)
+        except ControlError as error:
+            return Inspected((), _failures(asked, error.reason, error.detail), frozenset())
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must become a failure, not a lost verdict
+            detail = f"{type(error).__name__}: {error}"
+            return Inspected((), _failures(asked, "crashed", detail), frozenset())
+        return Inspected(items, (), asked)
+
+    async def run(
+        self,
+        function: Callable[Concatenate[Buffer, P], R],
+        message: SpooledMessage,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """``function(message.buffer, *args)``: here when the message is small, else in an inspection process.
+
+        ``function``: importable by name; arguments and result picklable, the result of plain values and this
+        package's classes. Raises what the function raises if that is a :class:`CivicgateError`, and
+        :class:`ControlError` (``timeout``, ``crashed``, ``limit``, ``unavailable``) when there is no answer.
+        """
+        if message.size <= self._settings.inline:
+            return function(message.buffer, *args, **kwargs)
+        if kwargs:
+            raise TypeError("arguments are given by position")
+        result: R = await self._lane(message).call(function, message, lambda _told: args)
+        return result
+
+    async def _inspect(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> tuple[Finding, ...]:
+        scanner = self._scanner(questions.types)
+        settings = self._settings
+        if message.size <= settings.inline:
+            items = inspect(message.buffer, envelope, questions, scanner, settings, INLINE_CANDIDATES)
+            if not any(item.kind == CANDIDATES_CAPPED for item in items):
+                return items
+
+        def arguments(told: str) -> tuple[Any, ...]:
+            order = Order(scanner.digest, None if told == scanner.digest else scanner.types)
+            return envelope, questions, order, settings
+
+        found: tuple[Finding, ...] = await self._lane(message).call(inspect_as_told, message, arguments, scanner.digest)
+        return found
+
+    def _scanner(self, ids: frozenset[str]) -> Scanner:
+        scanner = self._scanners.get(ids)
+        if scanner is None:
+            missing = ids - self._types.keys()
+            if missing:
+                raise ControlError("unavailable", f"no definition of {', '.join(sorted(missing))}")
+            if len(self._scanners) >= _KEPT_SCANNERS:
+                self._scanners.clear()
+            scanner = self._scanners[ids] = Scanner([self._types[id_] for id_ in sorted(ids)])
+        return scanner
+
+    def _lane(self, message: SpooledMessage) -> "_Lane":
+        return self._large if message.size >= LARGE else self._middling
+
+
+class _Lane:
+    """Some inspection processes and the queue before them."""
+
+    def __init__(self, settings: InspectionSettings) -> None:
+        self._settings = settings
+        self._free = asyncio.Semaphore(settings.processes)
+        self._idle: list[InspectionProcess] = []
+        self._ending: set[asyncio.Future[str]] = set()
+
+    def start(self) -> None:
+        if not self._idle:
+            self._idle.append(InspectionProcess(self._settings))
+
+    async def close(self) -> None:
+        idle, self._idle = self._idle, []
+        for process in idle:
+            self._end(process)
+        await asyncio.gather(*self._ending)
+
+    async def call(
+        self,
+        function: Callable[..., Any],
+        message: SpooledMessage,
+        arguments: Callable[[str], tuple[Any, ...]],
+        tells: str = "",
+    ) -> Any:
+        """Run the function in a free process. ``arguments``: made from the digest that the process already knows."""
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await self._free.acquire()
+        except TimeoutError as error:
+            raise ControlError("timeout", "no inspection process became free") from error
+        try:
+            return await self._call(self._take(), function, message, arguments, tells)
+        finally:
+            self._free.release()
+
+    async def _call(
+        self,
+        process: InspectionProcess,
+        function: Callable[..., Any],
+        message: SpooledMessage,
+        arguments: Callable[[str], tuple[Any, ...]],
+        tells: str,
+    ) -> Any:
+        healthy = ended = False
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                result = await process.call(function, message, arguments(process.told))
+            healthy = True
+            process.told = tells or process.told
+        except TimeoutError as error:
+            raise ControlError("timeout", f"inspection took over {self._settings.timeout:g} s") from error
+        except ControlError as error:
+            ended = True
+            how = await asyncio.shield(self._end(process))
+            raise ControlError(error.reason, f"{error.detail} ({how})") from error
+        except CivicgateError:
+            healthy = True
+            raise
+        finally:
+            if healthy:
+                self._idle.append(process)
+            elif not ended:
+                self._end(process)
+        return result
+
+    def _take(self) -> InspectionProcess:
+        while self._idle:
+            process = self._idle.pop()
+            if process.alive:
+                return process
+            self._end(process)
+        return InspectionProcess(self._settings)
+
+    def _end(self, process: InspectionProcess) -> "asyncio.Future[str]":
+        """Kill it; it is waited for in a thread, since the kernel may need a while to free its memory."""
+        process.close()
+        future = asyncio.get_running_loop().run_in_executor(None, process.reap)
+        self._ending.add(future)
+        future.add_done_callback(self._ending.discard)
+        return future
+
+
+def _failures(asked: frozenset[Check], reason: str, detail: str) -> tuple[ControlFailure, ...]:
+    return tuple(ControlFailure(check, reason, detail) for check in sorted(asked))
