@@ -153,6 +153,10 @@ class Desk:
             count += 1
         return count
 
+    async def entitled(self, ident: str, address: str) -> str:
+        """The identity of an approver of this item. Raises OperatorError for everybody else."""
+        return self._entitled(await self.read(ident), Order(ident, address))[0]
+
     async def view(self, ident: str, address: str, os_user: str) -> HeldItem:
         """Record that an approver of this item reads its body; returns the item. Raises OperatorError."""
         reading = await self.read(ident)
