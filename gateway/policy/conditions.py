@@ -21,6 +21,8 @@ from gateway.model.finding import Check, Confidence, Finding, Findings
 
 NO, UNKNOWN, YES = 0, 1, 2
 AUTO_SUBMITTED = "auto-submitted"
+UNREAD = frozenset({"text-truncated", "candidates-capped"})
+"""Structure findings which say that the content check reached a limit: what it did not find is not known."""
 
 
 class Truth(IntEnum):
@@ -54,7 +56,7 @@ class Trace:
 class Facts:
     """One message as the conditions see it: looked up once, shared by all rules."""
 
-    __slots__ = ("automatic_by_sender", "by_check", "complete", "domain", "envelope", "exceptions", "failed", "known",
+    __slots__ = ("by_check", "complete", "domain", "envelope", "exceptions", "failed", "known",
                  "now", "sender", "size")  # fmt: skip
 
     def __init__(
@@ -71,6 +73,8 @@ class Facts:
         self.by_check: dict[Check, list[Finding]] = {}
         for finding in findings.items:
             self.by_check.setdefault(finding.check, []).append(finding)
+            if finding.kind in UNREAD and finding.check is Check.STRUCTURE:
+                self.known -= {Check.CONTENT}
         self.now = now
         self.exceptions = exceptions
 
@@ -385,7 +389,7 @@ class ContentIs(Node):
 
 
 class KindIs(Node):
-    """A finding of one check whose kind fits: virus signatures, structure defects, legends."""
+    """A finding of one check whose kind fits: virus signatures, structure defects, legends that are present."""
 
     __slots__ = ("check", "checks", "names", "text")
 
@@ -393,15 +397,18 @@ class KindIs(Node):
         self.check, self.names, self.text = check, Names(names), text
         self.checks = frozenset({check})
 
+    def _holds(self, f: Finding) -> bool:
+        return self.names.match(f.kind.lower()) and f.value != "absent"
+
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
         rows = facts.of(self.check)
-        return facts.seen(self.check, bool(rows) and self.names.match_any(f.kind for f in rows))
+        return facts.seen(self.check, bool(rows) and any(map(self._holds, rows)))
 
     def words(self) -> str:
         return self.text
 
     def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
-        return _list(f for f in facts.of(self.check) if self.names.match(f.kind.lower()))
+        return _list(f for f in facts.of(self.check) if self._holds(f))
 
 
 class SignatureBlockMissing(Node):
