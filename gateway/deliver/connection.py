@@ -218,6 +218,14 @@ class Connection(asyncio.Protocol):
         self._pending.append(exchange)
         return exchange
 
+    def withdraw(self, exchange: Exchange) -> None:
+        """Its question will not be asked after all; an answer to it that is already there breaks the connection."""
+        if exchange in self._pending:
+            self._pending.remove(exchange)
+            self._deadline = None
+        elif self.fault is None:
+            self.fail(NextHopError("the next hop sends what nobody asked for"))
+
     async def command(self, payload: bytes, verb: str, seconds: float | None = None) -> Reply:
         """One command and its reply. Raises NextHopError."""
         exchange = self.ask(payload, (verb,), seconds)

@@ -207,13 +207,17 @@ class Transaction:
         connection = self._connection
         self.state = State.SENDING
         try:
-            reply = await connection.command(b"DATA\r\n", "DATA")
+            data = connection.ask(b"DATA\r\n", ("DATA",))
+            final = connection.expect((".",), self._pool.data_timeout)  # a refusal may come along with 354
+            await data.done
+            reply = connection.only(data)
             if reply.code == 354:
-                reply = await self._content(connection, chunks)
+                reply = await self._content(connection, chunks, final)
                 self._pool.release(connection)
             elif reply.positive or reply.code < 400:
                 raise NextHopError(f"the next hop answers DATA with {reply}")
             else:
+                connection.withdraw(final)
                 self._pool.reset(connection)
         except BaseException:  # cancelled, or the chunks raised: never let the dot out
             connection.abort("given up in the middle of the content")
@@ -222,17 +226,14 @@ class Transaction:
             self.state = State.OVER
         return reply
 
-    async def _content(self, connection: Connection, chunks: Iterable[Octets]) -> Reply:
-        connection.check()
-        final = connection.expect((".",), self._pool.data_timeout)
+    async def _content(self, connection: Connection, chunks: Iterable[Octets], final: Exchange) -> Reply:
         pieces: list[bytes] = []
-        size, burst, whole = 0, 0, True
+        size, burst = 0, 0
         for piece in encode_data(chunks):
             pieces.append(piece)
             size += len(piece)
             if size <= SMALL:
                 continue
-            whole = False
             if final.done.done():
                 return self._early(connection, final)
             for one in pieces:
@@ -243,7 +244,7 @@ class Transaction:
             if burst >= BURST:
                 burst = 0
                 await asyncio.sleep(0)
-        if not whole and final.done.done():
+        if final.done.done():
             return self._early(connection, final)
         connection.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         connection.touch(final)
