@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import __version__
-from gateway.checks import Inspector
+from gateway.checks.inspector import Inspector
 from gateway.checks.virus import VirusScanner
 from gateway.deliver import NextHop
 from gateway.directory import Directory, load_directory
@@ -26,11 +26,12 @@ from gateway.front.smtp import GatewaySession
 from gateway.hold import Delivery, DeliveryResult, Hold, Outbox, open_hold
 from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS
 from gateway.pipeline import Pipeline
-from gateway.pipeline.record import Recorder, logger
 from gateway.pipeline.release import deliver_from_store
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import TransactionIds
 from gateway.policy import InformationType, RuleSet, load_rules, load_types
+from gateway.records.log import logger
+from gateway.records.transaction import Recorder
 from gateway.settings import ListenerSettings, Settings, load_settings
 from gateway.spool import Spool
 from gateway.transform import Transformer
@@ -44,7 +45,7 @@ def load_policy(settings: Settings) -> tuple[RuleSet, Directory, tuple[Informati
     types = load_types(settings.policy.rules / "types")
     directory = load_directory(settings.policy.directory)
     variables = {"city_name": settings.notices.city_name, "transfer_service": settings.notices.transfer_service}
-    rules = load_rules(settings.policy.rules, frozenset(kind.id for kind in types), variables, directory.role_names())
+    rules = load_rules(settings.policy.rules, frozenset(kind.id for kind in types), variables, directory.role_names)
     return rules, directory, types
 
 
@@ -103,6 +104,9 @@ class Gateway:
         spool.prepare()
         self.next_hop = NextHop(settings.next_hop, hostname, _Replies())
         self.inspector = Inspector(settings.inspection, types)
+        self.inspector.prepare(rules.questions)
+        if rules.questions.checks:
+            self.inspector.start()
         self._hold = await open_hold(settings, directory)
         services = Services(
             settings=settings,
@@ -175,7 +179,8 @@ class Gateway:
             return
         kept = [name for name in _RESTART_ONLY if getattr(settings, name) != getattr(self.settings, name)]
         settings = settings.model_copy(update={name: getattr(self.settings, name) for name in kept})
-        self.inspector.use_types(types)
+        self.inspector.use(types)
+        self.inspector.prepare(rules.questions)
         assert self._hold is not None
         self._hold.use_directory(directory)
         services = replace(

@@ -16,7 +16,7 @@ from gateway.directory import load_directory
 from gateway.errors import CivicgateError, ConfigError
 from gateway.hold import Hold, open_hold
 from gateway.metrics import CLAMD_UP, HELD, HELD_OLDEST, NEXT_HOP_UP, OUTBOX_DEPTH, OUTBOX_OLDEST
-from gateway.pipeline.record import logger
+from gateway.records.log import logger
 from gateway.settings import Settings
 
 INTERVAL = 5.0

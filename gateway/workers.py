@@ -87,6 +87,8 @@ class Parent:
     def _turn(self) -> None:
         """Wait for something, then do what is to be done."""
         time.sleep(0.2)
+        if self._stopping:
+            return
         if self._reload:
             self._reload = False
             self._pass_on_reload()

@@ -22,8 +22,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     from gateway.app import load_policy, own_hostname, serve  # noqa: PLC0415
     from gateway.metrics import forget_process  # noqa: PLC0415
     from gateway.observer import Observer  # noqa: PLC0415
-    from gateway.pipeline.record import logger  # noqa: PLC0415
     from gateway.preflight import preflight  # noqa: PLC0415
+    from gateway.records.log import logger  # noqa: PLC0415
     from gateway.settings import load_settings  # noqa: PLC0415
     from gateway.workers import OBSERVER, Parent, reserve  # noqa: PLC0415
 

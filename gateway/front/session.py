@@ -404,12 +404,15 @@ class SmtpSession(SMTP):
             first = bytes(self._buffer)
             self._buffer.clear()
             self._receive_data(first)
-        while self._receiver is not None:
+        while self._receiving():
             if self._eof or self._closing:
                 self._receiver = None
                 return False
             await self._more()
         return True
+
+    def _receiving(self) -> bool:
+        return self._receiver is not None
 
     async def _receive_counted(self, receiver: Receiver, octets: int) -> bool:
         """Run one BDAT chunk. True when all its octets came."""
@@ -439,7 +442,11 @@ class SmtpSession(SMTP):
         self._resume_reading()
         try:
             transport = await self.loop.start_tls(
-                self.transport, self, self._tls_context, server_side=True, ssl_handshake_timeout=30.0
+                self.transport,
+                self,
+                cast("ssl.SSLContext", self._tls_context),
+                server_side=True,
+                ssl_handshake_timeout=30.0,
             )
         except (OSError, ssl.SSLError, ConnectionError) as error:
             SMTP_ERRORS.labels("tls").inc()

@@ -22,9 +22,9 @@ from gateway.model.verdict import (
     TransformKind,
     Verdict,
 )
-from gateway.pipeline.record import Record
 from gateway.pipeline.services import Outgoing, Relay, Services
 from gateway.pipeline.trace import HeaderFacts, received_field
+from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage
 
 _transforming = STAGE_SECONDS.labels("transform")

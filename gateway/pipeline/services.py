@@ -115,4 +115,4 @@ class Services:
     new_id: Callable[[], str]
     clock: Callable[[], float]
     record: Callable[..., None]
-    """Writes the log line and counts; see :mod:`gateway.pipeline.record`."""
+    """Writes the log line and counts; see :mod:`gateway.records.transaction`."""

@@ -17,10 +17,10 @@ from gateway.model.finding import Check, ControlFailure, Finding, Findings
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.effect import Effect
-from gateway.pipeline.record import Record
 from gateway.pipeline.services import Relay, Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import decide, decide_early
+from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage, SpoolWriter
 from gateway.wire.command import PathArgument
 

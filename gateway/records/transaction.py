@@ -1,18 +1,15 @@
 """What is told of a transaction when it is over: one log line, and the counters. No subject, no content, ever.
 
-Values come from strangers: whatever could break a line or colour a terminal is escaped before it is written.
+Refuses to tell more: what a rule saw is told as its id.
 """
 
-import sys
-import time
 from typing import Any
-
-import structlog
 
 from gateway.metrics import MESSAGE_BYTES, MESSAGES, RECIPIENTS, RULE_MATCHES
 from gateway.model.envelope import Envelope
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RuleMatch, Verdict
+from gateway.records.log import logger
 from gateway.settings import LogSettings
 
 _SHOWN_RECIPIENTS = 10
@@ -134,81 +131,3 @@ class Recorder:
             fields[f"{stage}_ms"] = round(seconds * 1000, 2)
         fields["total_ms"] = round(record.total * 1000, 2)
         return fields
-
-
-# --- how lines are written ---------------------------------------------------------------------------------------
-
-
-def _escape(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _safe(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
-    for key, value in fields.items():
-        if type(value) is str and not value.isprintable():
-            fields[key] = _escape(value)
-    return fields
-
-
-class _Timestamp:
-    """ISO 8601 in UTC with milliseconds; the date part is made once a second."""
-
-    def __init__(self) -> None:
-        self._second = -1
-        self._text = ""
-
-    def __call__(self, _: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return {"time": f"{self._text}.{int((now - second) * 1000):03d}Z", **fields}
-
-
-def _level(_: Any, method: str, fields: dict[str, Any]) -> dict[str, Any]:
-    fields["level"] = method
-    return fields
-
-
-def _quote(value: Any) -> str:
-    text = str(value)
-    if text and " " not in text and '"' not in text and "=" not in text:
-        return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _keyvalue(_: Any, __: str, fields: dict[str, Any]) -> str:
-    event = fields.pop("event", "")
-    when = fields.pop("time", "")
-    level = fields.pop("level", "info")
-    rest = " ".join(f"{key}={_quote(value)}" for key, value in fields.items() if value != "")
-    return f"{when} {level} {event} {rest}" if rest else f"{when} {level} {event}"
-
-
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-def logger(settings: LogSettings) -> Any:
-    """A structlog logger on standard error, as the settings say."""
-    renderer = structlog.processors.JSONRenderer() if settings.format == "json" else _keyvalue
-    return structlog.wrap_logger(
-        structlog.PrintLogger(_StandardError()),
-        processors=[_level, _safe, _Timestamp(), renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
-        context_class=dict,
-        cache_logger_on_first_use=True,
-    ).bind()
-
-
-class _StandardError:
-    """Standard error, looked up at each write so that redirection works, one write a line."""
-
-    def write(self, text: str) -> None:
-        """As a text file does."""
-        sys.stderr.write(text)
-
-    def flush(self) -> None:
-        """As a text file does."""
-        sys.stderr.flush()
