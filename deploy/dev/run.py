@@ -26,9 +26,11 @@ from deploy.dev import clamd
 from deploy.dev.mail_server import MailServer
 from deploy.dev.samples import (
     ALL_CITY,
+    APPROVERS,
     CITIZEN,
     RESIDENT,
     STAFF,
+    Form,
     Outcome,
     Sample,
     make_certificate,
@@ -226,50 +228,58 @@ async def stop(process: Process) -> None:
 # --- What is shown -------------------------------------------------------------------------------------------------
 
 
-async def send_samples(at: Place, server: MailServer) -> list[str]:
-    """Send each sample, wait for what must arrive, print its row. Returns what came out otherwise than it must."""
+async def send_samples(at: Place, server: MailServer) -> list[Outcome]:
+    """Send each sample, wait for what must arrive, print the table."""
     certificate = make_certificate(at.settings.encryption.certificates, at.var / "demo")
-    table = Table(("message", 30), ("what the client is told", 40), ("what arrived", 26))
-    say()
-    for row in table.head():
-        say(row)
-    sent = [await _send_one(sample, at) for sample in samples(os.urandom(4).hex())]
+    wanted = samples(os.urandom(4).hex())
+    say(f"\nSending {len(wanted)} messages …\n")
+    sent = [await _send_one(sample, at) for sample in wanted]
 
     def outcomes() -> list[Outcome]:
         return [Outcome.of(sample, reply, server.received, certificate) for sample, reply in sent]
 
-    # What comes through the store comes a moment later; what must not arrive has had its chance by then, too.
+    # What goes through the store comes a moment later; by then what must not arrive has had its chance, too.
     await server.wait(lambda _: all(outcome.all_there for outcome in outcomes()), 15)
     await asyncio.sleep(2 * at.settings.outbox.poll_interval)
-    for outcome in outcomes():
-        for row in table.row(*outcome.cells()):
+    table = Table(("", 2), ("message", 25), ("what the client is told", 34), ("what arrived", 33))
+    shown = outcomes()
+    for row in table.head():
+        say(row)
+    for number, outcome in enumerate(shown, 1):
+        for row in table.row(str(number), *outcome.cells()):
             say(row)
-    return [problem for outcome in outcomes() for problem in outcome.problems()]
+    return shown
 
 
 async def _send_one(sample: Sample, at: Place) -> tuple[Sample, str]:
     return sample, await asyncio.to_thread(send, sample, at.gateway.host, at.gateway.port)
 
 
-def suggestions(at: Place) -> str:
-    """What to try next."""
-    option = "" if at.config == CONFIG else f" --config {at.config}"
-    to_all = f"--server {at.gateway} --from {STAFF} --to {RESIDENT}"
+def suggestions(at: Place, outcomes: list[Outcome]) -> str:
+    """What to try next, with ids that are there."""
+    option = "" if at.config == CONFIG else f"--config {at.config} "
+    command = f".venv/bin/civicgate {option}"
+    held = next((o.held for o in outcomes if ALL_CITY in o.sample.recipients and o.held), "ID")
+    encrypted = next((o.number for o in outcomes if o.number and Form.ENCRYPTED in dict(o.forms).values()), 0)
+    received = at.var / "received"
     return f"""
-Everything stays up until Ctrl-C. In another terminal:
+Everything stays up until Ctrl-C; what arrives from now on is shown below. In another terminal:
 
-  swaks {to_all} --body 'Hello'
-      sends a message of your own; what arrives is shown below
-  .venv/bin/civicgate hold list{option}
-      what is held, and who must decide
-  .venv/bin/civicgate hold approve ID --as ADDRESS{option}
-      as one of those people, then as the other: it is delivered
-  .venv/bin/civicgate explain {at.var}/received/00001.eml --from {STAFF} --to {ALL_CITY}{option}
-      every rule's outcome for a message, and why
-  openssl cms -decrypt -in {at.var}/received/NNNNN.eml -inkey {at.var}/demo/{CITIZEN}.key
-      opens what was encrypted
-  curl -s http://{at.settings.metrics.address}/metrics | grep ^civicgate
+Send a message of your own
+  swaks --server {at.gateway} --from {STAFF} --to {RESIDENT} --body 'Hello'
+See what is held, and let the message to all of the city pass: two people must say yes
+  {command}hold list
+  {command}hold approve {held} --as {APPROVERS[0]}
+  {command}hold approve {held} --as {APPROVERS[1]}
+Ask what would become of a message, rule by rule
+  {command}explain {received}/{outcomes[0].number:05d}.eml --from {STAFF} --to {ALL_CITY}
+Open what was encrypted
+  openssl cms -decrypt -in {received}/{encrypted:05d}.eml -inkey {at.var}/demo/{CITIZEN}.key
+Watch
+  curl -s http://{at.settings.metrics.address}/metrics | grep ^civicgate_messages
   tail -f {at.log}
+Change a rule in {at.settings.policy.rules}/ or a setting in {at.config}, then check it
+  {command}check
 """
 
 
@@ -303,17 +313,14 @@ async def _all(options: argparse.Namespace) -> int:
             server = await start_mail_server(stack, at)
             await start_clamd(stack, at)
             gateway = await start_gateway(stack, at)
-            problems = await send_samples(at, server)
+            outcomes = await send_samples(at, server)
+            problems = [problem for outcome in outcomes for problem in outcome.problems()]
             for problem in problems:
                 say(f"NOT AS IT MUST BE: {problem}")
             if options.once:
-                say(
-                    f"{len(problems)} of the outcomes above are not as they must be."
-                    if problems
-                    else "All as it must be."
-                )
+                say("" if problems else "\nAll came out as it must.")
                 return 1 if problems else 0
-            say(suggestions(at))
+            say(suggestions(at, outcomes))
             server.show = say
             code = await gateway.wait()
             say(f"The gateway ended by itself with code {code}; see {at.log}.")

@@ -6,6 +6,7 @@ file is put together here and stands in no file, so that no scanner takes the so
 """
 
 import io
+import re
 import smtplib
 import subprocess
 import zipfile
@@ -24,10 +25,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from deploy.dev.mail_server import Received, printable
 
-STAFF = "alice.morgan@city.example"
-COLLEAGUE = "ben.ortiz@city.example"
-CONTRACTOR = "dana.reyes@city.example"
-ALL_CITY = "all-city@city.example"
+STAFF = "clerk@city.example"
+COLLEAGUE = "mayor@city.example"
+CONTRACTOR = "contractor@city.example"
+ALL_CITY = "everyone@city.example"
+APPROVERS = ("manager@city.example", "communications@city.example")
+"""Who decides about mail of :data:`STAFF` to :data:`ALL_CITY`: the director and the Communications Specialist."""
 CITIZEN = "citizen@example.org"
 """Outside; the demonstration makes a certificate for this address."""
 VENDOR = "billing@vendor.example"
@@ -46,7 +49,7 @@ class Form(StrEnum):
 
     PLAIN = "as sent"
     ENCRYPTED = "encrypted"
-    LEGEND = "with the legend on top"
+    LEGEND = "legend on top"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +95,26 @@ class Outcome:
     sample: Sample
     reply: str
     forms: tuple[tuple[str, Form], ...]
+    number: int = 0
+    """Of the first message that arrived, 0 when none did."""
 
     @classmethod
     def of(cls, sample: Sample, reply: str, received: Sequence[Received], certificate: Certificate) -> "Outcome":
         """Find the sample's messages among all that was received, by Message-ID."""
         mine = [r for r in received if r.message().get("Message-ID", "").strip() == sample.id]
         forms = [(who, _form(sample, r, certificate)) for r in mine for who in r.recipients]
-        return cls(sample, reply, tuple(sorted(forms)))
+        return cls(sample, reply, tuple(sorted(forms)), min((r.number for r in mine), default=0))
 
     @property
     def all_there(self) -> bool:
         """True when everybody who must get it has got it."""
         return {who for who, _ in self.sample.arrives} <= {who for who, _ in self.forms}
+
+    @property
+    def held(self) -> str:
+        """Id under which the message is held, ``""`` when it is not."""
+        found = re.search(r"\bheld\b.* as (\w+)", self.reply)
+        return found[1] if found else ""
 
     def cells(self) -> tuple[str, str, str]:
         """For the table: message, reply, what arrived."""
@@ -220,7 +231,7 @@ SAMPLES = (
         (CITIZEN, COLLEAGUE),
         _letter("Your application", f"We have you down with the Social Security number {_SSN}.\n"),
         "250",
-        ((CITIZEN, Form.ENCRYPTED), (COLLEAGUE, Form.PLAIN)),
+        ((CITIZEN, Form.ENCRYPTED), (COLLEAGUE, Form.LEGEND)),
         marker=_SSN,
     ),
     Sample(
@@ -235,7 +246,7 @@ SAMPLES = (
         "Marked confidential, to a colleague",
         STAFF,
         (COLLEAGUE,),
-        _letter("Your evaluation", "As we discussed it.\n", ("Sensitivity", "Company-Confidential")),
+        _letter("The shortlist", "CITY CONFIDENTIAL. Three candidates are left.\n"),
         "250",
         ((COLLEAGUE, Form.LEGEND),),
     ),
@@ -259,7 +270,7 @@ SAMPLES = (
         "A contractor who does not say so",
         CONTRACTOR,
         (RESIDENT,),
-        _letter("The survey of your street", "We start on Monday.\n\n-- \nDana Reyes\nEngineering\n"),
+        _letter("The survey of your street", "We start on Monday.\n\n-- \nPat Doe\nPublic Works\n"),
         "550 5.7.1",
     ),
     Sample(
@@ -268,7 +279,7 @@ SAMPLES = (
         (RESIDENT,),
         _letter(
             "The survey of your street",
-            "We start on Monday.\n\n-- \nDana Reyes\nContractor, not an employee of the City of Example\n",
+            "We start on Monday.\n\n-- \nPat Doe\nContractor (non-city employee)\n",
         ),
         "250",
         ((RESIDENT, Form.PLAIN),),

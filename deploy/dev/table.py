@@ -20,7 +20,7 @@ class Table:
     def row(self, *cells: str) -> Iterator[str]:
         """The lines of one row; a line feed in a cell starts a new line."""
         wrapped = [
-            [piece for line in cell.split("\n") for piece in textwrap.wrap(line, width) or [""]]
+            [piece for line in cell.split("\n") for piece in textwrap.wrap(line, width, break_on_hyphens=False) or [""]]
             for cell, width in zip(cells, self._widths, strict=True)
         ]
         for pieces in zip_longest(*wrapped, fillvalue=""):
