@@ -200,7 +200,8 @@ class Gateway:
             self.log.warning("these settings change with the next start", settings=",".join(kept))
 
     def _loaded(self, rules: RuleSet) -> None:
-        BUILD_INFO.labels(__version__, rules.digest[:12]).set(1)
+        BUILD_INFO.labels(__version__).set(1)
+        self.log.info("rules in force", rules=len(rules.active), digest=rules.digest[:12])
         RELOAD_TIME.set(time.time())
 
     async def drain(self) -> None:

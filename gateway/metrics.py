@@ -87,7 +87,7 @@ RELOAD_TIME = Gauge(
     registry=REGISTRY, multiprocess_mode="mostrecent",
 )  # fmt: skip
 BUILD_INFO = Gauge(
-    "civicgate_build_info", "Always 1; the labels say what runs.", ("version", "rules"),
+    "civicgate_build_info", "Always 1; the labels say what runs.", ("version",),
     registry=REGISTRY, multiprocess_mode="mostrecent",
 )  # fmt: skip
 

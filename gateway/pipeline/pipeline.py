@@ -1,6 +1,5 @@
 """The pipeline of one worker process: who is inside, what is offered, and a transaction for everyone who says MAIL."""
 
-from gateway.metrics import BUILD_INFO
 from gateway.model.envelope import Client, ListenerDirection
 from gateway.pipeline.membership import Membership
 from gateway.pipeline.services import Services
@@ -25,7 +24,6 @@ class Pipeline:
         self._trusted = Membership(services.settings.network.trusted_hosts)
         self._offered_for: object = self
         self._keywords: tuple[str, ...] = ()
-        BUILD_INFO.clear()
 
     @property
     def smtp(self) -> SmtpSettings:

@@ -67,15 +67,16 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 def logger(settings: LogSettings) -> Any:
-    """A structlog logger on standard error, as the settings say."""
+    """Make structlog write as the settings say, in this process, and return a logger."""
     renderer = structlog.processors.JSONRenderer() if settings.format == "json" else _keyvalue
-    return structlog.wrap_logger(
-        structlog.PrintLogger(cast("TextIO", _StandardError())),
+    structlog.configure(
         processors=[_level, _safe, _Timestamp(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
         context_class=dict,
+        logger_factory=lambda *_: structlog.PrintLogger(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
-    ).bind()
+    )
+    return structlog.get_logger().bind()
 
 
 class _StandardError:
