@@ -99,4 +99,5 @@ class ReplyParser:
 
 def _text(raw: bytes) -> str:
     """The line's text; octets that are not UTF-8 survive as surrogates, control characters become ``?``."""
-    return raw.decode("utf-8", "surrogateescape").translate(_CONTROLS)
+    text = raw.decode("utf-8", "surrogateescape")
+    return text if text.isprintable() else text.translate(_CONTROLS)

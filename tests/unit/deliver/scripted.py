@@ -93,6 +93,9 @@ class Server:
         while not (content[-5:] == b"\r\n.\r\n" or content == b".\r\n"):
             if early is not None and len(content) >= early[0]:
                 if not await self._answer(writer, early[1]):
+                    writer.write_eof()  # closing with octets unread would reset, and the reply could get lost
+                    while await reader.read(65536):
+                        pass
                     return False
                 early = None
             try:

@@ -93,7 +93,7 @@ def test_xforward() -> None:
     """All attributes in one command, xtext, [UNAVAILABLE] for what is not known, IPv6 marked."""
     client = Client("2001:db8::1", 4711, "", "h+o", protocol="SMTP")
     assert xforward(client, XFORWARD, "T1") == (
-        b"XFORWARD NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::1 PORT=4711 PROTO=SMTP HELO=h+2Bo IDENT=T1 SOURCE=REMOTE\r\n",
+        b"XFORWARD NAME=[UNAVAILABLE] ADDR=IPV6:2001:db8::1 PORT=4711 PROTO=SMTP HELO=h+2Bo SOURCE=REMOTE IDENT=T1\r\n",
     )
 
 

@@ -57,7 +57,7 @@ async def _good_again(server: Server, hop: NextHop, verb: str) -> None:
 @pytest.mark.parametrize("reply", GARBAGE.values(), ids=GARBAGE.keys())
 async def test_after_the_dot(start: Starter, reply: bytes) -> None:
     """What is not a reply to the final dot is an error that the client may repeat, and the connection is dropped."""
-    server, hop = await start(Server({".": reply}), data_timeout="100 ms")
+    server, hop = await start(Server({".": reply}), data_timeout="60 ms")
     transaction = await _opened(hop)
     with pytest.raises(NextHopError) as raised:
         await transaction.send([b"x\r\n"])
@@ -73,7 +73,7 @@ async def test_after_the_dot(start: Starter, reply: bytes) -> None:
 @pytest.mark.parametrize("reply", [b"OK\r\n", b"250-x\r\n550 y\r\n", HANG, CLOSE, b"25" + CLOSE, b"3", b"299\n"])
 async def test_in_the_envelope(start: Starter, hello: bytes, verb: str, reply: bytes) -> None:
     """The same for every command before."""
-    server, hop = await start(Server({"EHLO": hello, verb: reply}), command_timeout="100 ms")
+    server, hop = await start(Server({"EHLO": hello, verb: reply}), command_timeout="60 ms")
     transaction = await hop.begin(CLIENT, "a@example.org", ())
     with pytest.raises(NextHopError):
         await _to_the_end(transaction)
@@ -98,7 +98,7 @@ async def test_data_answered_otherwise(start: Starter, reply: bytes) -> None:
 )
 async def test_greeting(start: Starter, reply: bytes) -> None:
     """A next hop that does not greet with 220 gets nothing; the client may come again."""
-    server, hop = await start(Server({"CONNECT": reply}), command_timeout="100 ms")
+    server, hop = await start(Server({"CONNECT": reply}), command_timeout="60 ms")
     with pytest.raises(NextHopError) as raised:
         await hop.begin(CLIENT, "a@example.org", ())
     assert raised.value.reply.code == 451
@@ -379,7 +379,7 @@ async def test_rset_refused(start: Starter) -> None:
 
 async def test_rset_unanswered(start: Starter) -> None:
     """A next hop that does not answer RSET loses the connection in time; who waits for its place gets it."""
-    server, hop = await start(Server({"RSET": HANG}), pool_size=1, command_timeout="100 ms")
+    server, hop = await start(Server({"RSET": HANG}), pool_size=1, command_timeout="60 ms")
     (await _opened(hop)).abort()
     assert await relay(hop) == "250 2.0.0 queued"
     assert len(server.sessions) == 2

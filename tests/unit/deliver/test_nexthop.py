@@ -416,10 +416,10 @@ async def test_back_pressure(start: Starter) -> None:
 
     class Deaf(Server):
         async def _content(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
             return False
 
-    _, hop = await start(Deaf(), data_timeout="300 ms")
+    _, hop = await start(Deaf(), data_timeout="200 ms")
     transaction = await hop.begin(CLIENT, "a@example.org", ())
     await transaction.rcpt("b@x.y")
     with pytest.raises(NextHopError) as raised:
