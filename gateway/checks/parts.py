@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gateway.checks.plain import plain, plain_octets
 from gateway.mime.charsets import to_text
 from gateway.mime.decoding import Decoding, decode, text
-from gateway.mime.quoting import html_text
+from gateway.mime.hypertext import html_to_text
 from gateway.mime.tree import Buffer, DefectCode, Message, Part, Span
 
 _ASCII_CHARSET = re.compile(r"(?:us-)?ascii|utf-?8|latin-?1|iso-8859-\d{1,2}|windows-125\d|cp125\d|\Z", re.IGNORECASE)
@@ -85,6 +85,7 @@ class Reading:
         self.cap = cap
         self.parts = tuple(message.walk())
         self._texts: dict[str, tuple[str, bool]] = {}
+        self._shown: dict[str, str] = {}
         self._ambiguous = {d.part for d in message.defects if d.code in _AMBIGUOUS}
         self._unsafe = {d.part for d in message.defects if d.code is DefectCode.UNSAFE_CHARSET}
 
@@ -93,6 +94,15 @@ class Reading:
         known = self._texts.get(part.path)
         if known is None:
             known = self._texts[part.path] = text(self.buffer, part, self.cap)
+        return known
+
+    def shown(self, part: Part) -> str:
+        """A main body's text as a reader sees it: HTML without its markup."""
+        if part.media_type not in _MARKUP:
+            return self.text_of(part)[0]
+        known = self._shown.get(part.path)
+        if known is None:
+            known = self._shown[part.path] = html_to_text(self.text_of(part)[0])
         return known
 
     def texts(self) -> Iterator[Text]:
@@ -135,8 +145,10 @@ class Reading:
             if data is not None:
                 yield Text(data, part.path, stop < part.body.end)
                 return
-        content, cut = self.text_of(part) if part.is_text else text(self.buffer, part, self.cap)
-        yield Text(plain(html_text(content) if markup else content), part.path, cut)
+        content, cut = self._texts.get(part.path) or text(self.buffer, part, self.cap)
+        if markup:
+            content = self._shown.get(part.path) or html_to_text(content)
+        yield Text(plain(content), part.path, cut)
         if part.path in self._ambiguous or part.path in self._unsafe or self._is_dirty(part):
             yield from self._other_readings(part)
 

@@ -12,9 +12,10 @@ from gateway.checks.plain import plain
 from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
 from gateway.mime.decoding import decoded_size
 from gateway.mime.fields import field_value
+from gateway.mime.hypertext import html_to_text
 from gateway.mime.legends import legend_present
 from gateway.mime.parser import parse
-from gateway.mime.quoting import has_wording, html_text, signature_block, split_quoted, split_quoted_html
+from gateway.mime.quoting import has_wording, signature_block, split_quoted, split_quoted_html
 from gateway.mime.tree import Buffer, Defect, DefectCode, Limits, Part
 from gateway.model.envelope import Envelope
 from gateway.model.finding import Check, Finding, LegendText, Questions
@@ -62,11 +63,11 @@ def inspect(
     if Check.ATTACHMENT in asked:
         found.extend(_attachments(reading))
     if Check.LEGEND in asked or Check.SIGNATURE_BLOCK in asked:
-        bodies = _bodies(reading)
+        bodies = main_bodies(message.root)
         if Check.LEGEND in asked:
-            found.extend(_legends(bodies, questions.legends))
+            found.extend(_legends([reading.shown(part)[:MAX_BODY_TEXT] for part in bodies], questions.legends))
         if Check.SIGNATURE_BLOCK in asked:
-            found.append(_signature(bodies, questions.signature_wordings))
+            found.append(_signature(reading, bodies, questions.signature_wordings))
     if Check.CONTENT in asked and scanner is not None and questions.types:
         found.extend(_content(reading, questions.types, scanner, candidates))
     if Check.STRUCTURE in asked:
@@ -126,14 +127,8 @@ def _attachments(reading: Reading) -> Iterator[Finding]:
                 )  # fmt: skip
 
 
-def _bodies(reading: Reading) -> list[tuple[Part, str]]:
-    """The main bodies' text as declared."""
-    return [(part, reading.text_of(part)[0][:MAX_BODY_TEXT]) for part in main_bodies(reading.message.root)]
-
-
-def _legends(bodies: list[tuple[Part, str]], legends: tuple[LegendText, ...]) -> Iterator[Finding]:
+def _legends(shown: list[str], legends: tuple[LegendText, ...]) -> Iterator[Finding]:
     """Present: in every alternative of the body, since nobody knows which one is shown. No body: absent."""
-    shown = [html_text(text) if part.media_type == "text/html" else text for part, text in bodies]
     for legend in legends:
         present = bool(shown) and all(_may_hold(text, legend) and legend_present(text, legend.lines) for text in shown)
         yield Finding(Check.LEGEND, legend.id, "present" if present else "absent")
@@ -147,19 +142,25 @@ def _may_hold(text: str, legend: LegendText) -> bool:
     return not longest or longest.lower() in text.lower().replace("'", "").replace("`", "")
 
 
-def _signature(bodies: list[tuple[Part, str]], wordings: tuple[str, ...]) -> Finding:
+def _signature(reading: Reading, bodies: list[Part], wordings: tuple[str, ...]) -> Finding:
     """``identified``: some alternative's signature block holds a wording; ``present``: there is a block at all."""
-    blocks = []
-    for part, text in bodies:
-        html = part.media_type == "text/html"
-        own = html_text(text[: split_quoted_html(text)]) if html else split_quoted(text)[0]
-        block = signature_block(own)
-        if block:
-            blocks.append((part, block))
-    for part, block in blocks:
+    first = ""
+    for part in bodies:
+        block = signature_block(_own(reading, part))
         if has_wording(block, wordings):
             return Finding(Check.SIGNATURE_BLOCK, "identified", part=part.path)
-    return Finding(Check.SIGNATURE_BLOCK, "present" if blocks else "missing", part=blocks[0][0].path if blocks else "")
+        if block and not first:
+            first = part.path
+    return Finding(Check.SIGNATURE_BLOCK, "present" if first else "missing", part=first)
+
+
+def _own(reading: Reading, part: Part) -> str:
+    """What the sender wrote, without what is quoted."""
+    text = reading.text_of(part)[0][:MAX_BODY_TEXT]
+    if part.media_type != "text/html":
+        return split_quoted(text)[0]
+    end = split_quoted_html(text)
+    return reading.shown(part)[:MAX_BODY_TEXT] if end == len(text) else html_to_text(text[:end])
 
 
 def _content(reading: Reading, types: frozenset[str], scanner: Scanner, candidates: int) -> Iterator[Finding]:

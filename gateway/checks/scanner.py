@@ -28,9 +28,9 @@ MAX_FINDINGS = 20
 """Findings a type and confidence; the last one carries the count of the rest."""
 
 _PATTERN_FLAGS = hyperscan.HS_FLAG_SOM_LEFTMOST
-_WORD_FLAGS = hyperscan.HS_FLAG_CASELESS
-_WIDE_WORD_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_UCP
-_ONCE = hyperscan.HS_FLAG_SINGLEMATCH
+_PRESENCE_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SINGLEMATCH
+_WORD_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SOM_LEFTMOST
+_WIDE_WORD_FLAGS = _WORD_FLAGS | hyperscan.HS_FLAG_UTF8
 _ADJOINING = b"-/._"
 _DIRECTLY = 24
 """Characters between a keyword and the match that it introduces."""
@@ -139,18 +139,20 @@ class Scanner:
         tally.unchecked += surplus
         for expression, start, end in hits:
             if expression.pattern is None:
-                self._on_word(expression, data, end, part, tally)
+                self._on_word(expression, data, (start, end), part, tally)
             elif expression.type_ in named or not expression.pattern.needs_keyword:
                 text = _Text(data, part, expression.type_ in named, expression.type_ in excluded)
                 self._on_pattern(expression.type_, expression.pattern, text, start, end, tally)
 
-    def _on_word(self, expression: _Expression, data: bytes, end: int, part: str, tally: Tally) -> None:
-        start = max(0, end - len(expression.word.encode()))
-        if _letter_beside(data[max(0, start - 4) : start], data[end : end + 4]):
+    def _on_word(self, expression: _Expression, data: bytes, span: tuple[int, int], part: str, tally: Tally) -> None:
+        start, end = span
+        word = expression.word
+        if word[0].isalnum() and _is_letter(data[max(0, start - 4) : start].decode("utf-8", "ignore")[-1:]):
+            return
+        if word[-1].isalnum() and _is_letter(data[end : end + 4].decode("utf-8", "ignore")[:1]):
             return
         confidence = self.types[expression.type_].word_confidence
-        key = expression.word.casefold()
-        self._note(tally, expression.type_, key, _Best(confidence, part, start, expression.word))
+        self._note(tally, expression.type_, word.casefold(), _Best(confidence, part, start, word))
 
     def _on_pattern(self, index: int, pattern: Pattern, text: "_Text", start: int, end: int, tally: Tally) -> None:
         data = text.data
@@ -241,7 +243,7 @@ def _expressions_of(index: int, type_: InformationType) -> Iterator[tuple[_Expre
         yield (
             _Expression(index, None, word, keyword=True, exclusion=only_excludes),
             _presence(word),
-            _WORD_FLAGS | _ONCE,
+            _PRESENCE_FLAGS,
         )
 
 
@@ -259,10 +261,10 @@ def _forms(word: str) -> list[tuple[str, int]]:
 
 
 def _whole(word: str) -> bytes:
-    """Whole words, any white space between."""
+    """Any white space between; Hyperscan knows word boundaries in ASCII only, so the edges are looked at again."""
     inner = r"\s+".join(_quoted(piece) for piece in word.split())
-    first = r"\b" if word[0].isalnum() else ""
-    last = r"\b" if word[-1].isalnum() else ""
+    first = r"\b" if word.isascii() and word[0].isalnum() else ""
+    last = r"\b" if word.isascii() and word[-1].isalnum() else ""
     return f"{first}{inner}{last}".encode()
 
 
@@ -320,10 +322,6 @@ def _is_alnum(octet: int) -> bool:
     return 0x30 <= octet <= 0x39 or 0x41 <= octet <= 0x5A or 0x61 <= octet <= 0x7A
 
 
-def _letter_beside(before: bytes, after: bytes) -> bool:
-    """True when a letter outside ASCII touches a word: Hyperscan's word boundary knows ASCII only."""
-    if (not before or before[-1] < 0x80) and (not after or after[0] < 0x80):
-        return False
-    left = before.decode("utf-8", "ignore")[-1:] if before and before[-1] >= 0x80 else ""
-    right = after.decode("utf-8", "ignore")[:1] if after and after[0] >= 0x80 else ""
-    return left.isalpha() or right.isalpha()
+def _is_letter(character: str) -> bool:
+    """True for what continues a word."""
+    return character.isalnum() or character == "_"
