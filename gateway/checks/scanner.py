@@ -31,7 +31,8 @@ _PATTERN_FLAGS = hyperscan.HS_FLAG_SOM_LEFTMOST
 _PRESENCE_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SINGLEMATCH
 _WORD_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SOM_LEFTMOST
 _WIDE_WORD_FLAGS = _WORD_FLAGS | hyperscan.HS_FLAG_UTF8
-_ADJOINING = b"-/._"
+_UNDERSCORE = 0x5F
+"""No word boundary to Hyperscan, but one to people who name files."""
 _DIRECTLY = 24
 """Characters between a keyword and the match that it introduces."""
 _EXCLUDING = 16
@@ -156,7 +157,14 @@ class Scanner:
 
     def _on_pattern(self, index: int, pattern: Pattern, text: "_Text", start: int, end: int, tally: Tally) -> None:
         data = text.data
-        if not _edges_free(data[max(0, start - 2) : start], data[end : end + 2], pattern.edges):
+        if data[start] == _UNDERSCORE:
+            start += 1
+        if data[end - 1] == _UNDERSCORE:
+            end -= 1
+        if _continues(data[end : end + 2], pattern.edges):
+            return
+        before = data[max(0, start - 2) : start][::-1]
+        if _continues(before, pattern.edges) and not self._labelled(index, text, start):
             return
         match = data[start:end]
         key = digits_of(match) if pattern.validator else match.decode("ascii", "replace").casefold()
@@ -170,6 +178,14 @@ class Scanner:
             last4 = "".join(c for c in key if c.isalnum())[-4:]
             evidence = self.types[index].redaction.replace("{last4}", last4)
             self._note(tally, index, key, _Best(confidence, text.part, start, evidence))
+
+    def _labelled(self, index: int, text: "_Text", start: int) -> bool:
+        """True when what is joined to a match by a dash is a keyword: «SSN-536-90-4399»."""
+        keywords = self._keywords[index]
+        if keywords is None or not text.named or text.data[start - 1 : start] != b"-":
+            return False
+        before = text.data[max(0, start - self.types[index].keyword_window) : start - 1].decode("utf-8", "ignore")
+        return any(found.end() == len(before) for found in keywords.finditer(before))
 
     def _confidence(self, index: int, pattern: Pattern, text: "_Text", start: int, end: int) -> Confidence | None:
         """How sure, from the words around; None: not a match."""
@@ -234,7 +250,11 @@ def types_digest(types: Sequence[InformationType]) -> str:
 def _expressions_of(index: int, type_: InformationType) -> Iterator[tuple[_Expression, bytes, int]]:
     """Everything that Hyperscan looks for on behalf of one type: what it stands for, source, flags."""
     for pattern in type_.patterns:
-        yield _Expression(index, pattern, ""), rb"\b(?:" + pattern.regex.encode("ascii") + rb")\b", _PATTERN_FLAGS
+        yield (
+            _Expression(index, pattern, ""),
+            rb"(?:\b|_)(?:" + pattern.regex.encode("ascii") + rb")(?:\b|_)",
+            _PATTERN_FLAGS,
+        )
     for word in type_.words:
         for form, flags in _forms(word):
             yield _Expression(index, None, word), _whole(form), flags
@@ -300,12 +320,11 @@ def _before(words: re.Pattern[str], before: str, reach: int) -> tuple[bool, bool
     return near, False
 
 
-def _edges_free(before: bytes, after: bytes, edges: str) -> bool:
-    """True when nothing touches the match that would make it part of something longer. Two octets either side."""
-    return not _continues(before[::-1], edges) and not _continues(after, edges)
-
-
 def _continues(outward: bytes, edges: str) -> bool:
+    """True when the two octets beside a match, nearest first, make it part of something longer.
+
+    A letter behind a point, slash or underscore does not («no.536-90-4399», «536-90-4399.pdf»); behind a dash it does.
+    """
     if not outward:
         return False
     near = outward[0]
@@ -313,9 +332,12 @@ def _continues(outward: bytes, edges: str) -> bool:
         return True
     if len(outward) < 2:
         return False
-    if near in _ADJOINING:
-        return _is_alnum(outward[1])
-    return edges == "run" and near == 0x20 and 0x30 <= outward[1] <= 0x39
+    far = outward[1]
+    if near in b"./_":
+        return 0x30 <= far <= 0x39
+    if near == 0x2D:
+        return _is_alnum(far)
+    return edges == "run" and near == 0x20 and 0x30 <= far <= 0x39
 
 
 def _is_alnum(octet: int) -> bool:

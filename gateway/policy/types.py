@@ -34,8 +34,8 @@ class Pattern:
     needs_keyword: bool = False
     """True: counts only with a keyword near by."""
     edges: str = "word"
-    """What may not touch a match. ``word``: letter, digit, or ``- / . _`` with one behind it. ``run``: also a space
-    with a digit behind it (for forms that a table of numbers contains)."""
+    """What may not touch a match. ``word``: a letter or digit, either behind a dash, a digit behind ``. / _``; ``run``:
+    also a digit behind a space (for forms that a table of numbers contains)."""
 
 
 @dataclass(frozen=True, slots=True)
