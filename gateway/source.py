@@ -154,7 +154,8 @@ def _words(item: Any, location: Path_, document: Document, model: type[BaseModel
         return f"{where}: {message}" if where else str(message)
     given = item.get("input")
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{where}: {message[:1].lower()}{message[1:]}{shown}"
+    words = "should be a mapping of keys" if kind == "model_type" else f"{message[:1].lower()}{message[1:]}"
+    return f"{where}: {words}{shown}" if where else f"{words}{shown}"
 
 
 def _suggestion(key: str, model: type[BaseModel]) -> str:

@@ -25,6 +25,12 @@ def _address(value: str) -> str:
     return value
 
 
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("needs at least one address")
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
@@ -55,7 +61,7 @@ class ListEntry(_Strict):
     """One of ``lists``."""
 
     id: Id
-    addresses: Annotated[tuple[Address, ...], Field(min_length=1)]
+    addresses: Annotated[tuple[Address, ...], AfterValidator(_some)]
     city_wide: bool = False
     owners: tuple[Address, ...] = ()
     approvers: tuple[Id, ...] = ()

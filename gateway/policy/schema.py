@@ -14,12 +14,14 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import re2
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -64,6 +66,12 @@ class _Written:
 
 def _as_list(value: object) -> object:
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _not_empty(value: tuple[T, ...]) -> tuple[T, ...]:
+    if not value:
+        raise ValueError("needs at least one value")
+    return value
 
 
 def _confidence(value: object) -> Confidence:
@@ -121,7 +129,8 @@ def _instant(value: object) -> datetime:
 
 
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
-Many = Annotated[tuple[T, ...], Field(min_length=1), _OneOrMany()]
+Some = Annotated[tuple[T, ...], AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})]
+Many = Annotated[Some[T], _OneOrMany()]
 Size = Annotated[int, _Written(parse_size, _SIZE_SCHEMA)]
 Duration = Annotated[timedelta, _Written(parse_duration, {"type": "string"})]
 Instant = Annotated[datetime, _Written(_instant, {"type": "string"})]
@@ -130,8 +139,7 @@ Text = Annotated[str, Field(min_length=1)]
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 ReplyText = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _ascii_lines(v) if isinstance(v, str) else v)]
 Lines = Annotated[
-    tuple[str, ...],
-    Field(min_length=1),
+    Some[str],
     _Written(_text_lines, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 
@@ -295,8 +303,8 @@ class Condition(Strict):
     control: ControlCondition | None = None
     automatic_reply: Literal[True] | None = None
     exception: Id | None = None
-    all_: Annotated[tuple["Condition", ...], Field(alias="all", min_length=1)] = ()
-    any_: Annotated[tuple["Condition", ...], Field(alias="any", min_length=1)] = ()
+    all_: Annotated[Some["Condition"], Field(alias="all")] = ()
+    any_: Annotated[Some["Condition"], Field(alias="any")] = ()
     not_: Annotated["Condition | None", Field(alias="not")] = None
 
     @model_validator(mode="after")
@@ -530,7 +538,7 @@ class RuleFile(Strict):
     then: Actions
     on_failure: Literal[Disposition.DEFER, Disposition.HOLD, Disposition.REJECT, Disposition.PASS] = Disposition.DEFER
     note: str = ""
-    cases: tuple[Case, ...] = ()
+    cases: Annotated[tuple[Case, ...], Field(validate_default=True)] = ()
 
     @field_validator("when")
     @classmethod
@@ -539,22 +547,33 @@ class RuleFile(Strict):
             raise ValueError("exception belongs under unless")
         return value
 
+    @field_validator("on_failure")
+    @classmethod
+    def _never_in_clear(cls, value: Disposition, info: ValidationInfo) -> Disposition:
+        then = info.data.get("then")
+        if value is Disposition.PASS and isinstance(then, Actions) and then.encrypt is not None:
+            raise ValueError("pass would send in clear what encrypt says must never leave in clear")
+        return value
+
+    @field_validator("cases")
+    @classmethod
+    def _both_ways(cls, value: tuple[Case, ...], info: ValidationInfo) -> tuple[Case, ...]:
+        fires = [any(e.fires(info.data.get("id", "")) for e in case.expect) for case in value]
+        if True not in fires:
+            raise ValueError("at least one case must show the rule firing")
+        if False not in fires:
+            raise ValueError("at least one case must be a near miss, in which the rule does not match")
+        return value
+
     @model_validator(mode="after")
-    def _sound(self) -> "RuleFile":
+    def _asks_something(self) -> "RuleFile":
         if self.when is None and not self.direction:
             raise ValueError("needs when or direction")
-        if self.then.encrypt is not None and self.on_failure is Disposition.PASS:
-            raise ValueError("on_failure: pass with encrypt would send in clear what must never leave in clear")
-        fires = [any(e.fires(self.id) for e in case.expect) for case in self.cases]
-        if True not in fires:
-            raise ValueError("cases: at least one case must show the rule firing")
-        if False not in fires:
-            raise ValueError("cases: at least one case must be a near miss, in which the rule does not match")
         return self
 
 
 def schema(model: type[BaseModel] = RuleFile) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a rule file, for editors."""
+    """JSON Schema (draft 2020-12) of a rule file, for editors. It refuses less than loading does."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
 
 
