@@ -87,7 +87,7 @@ def to_text(data: bytes, charset: str = "", whole: bool = True) -> str:
 
 
 def _guess(data: bytes, whole: bool) -> str:
-    """Without a usable declaration: a byte order mark, else UTF-8 when valid, else Windows-1252 with Latin-1's gaps."""
+    """Without a usable declaration: a byte order mark, else UTF-8 when valid, else Latin-1."""
     for mark, codec in _BOMS:
         if data.startswith(mark):
             return codecs.getincrementaldecoder(codec)("replace").decode(data, final=whole)

@@ -16,7 +16,9 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _WHITE = b" \t\r\n\f\v"
 _FOREIGN = bytes(octet for octet in range(256) if octet not in _ALPHABET + b"=")
 _PADDINGS = 1000
-_PADDED_BREAK = re.compile(rb"=[ \t]++\r?\n")
+_SOFT_BREAK = re.compile(rb"=[ \t]*+(?:\r?\n|\r)")
+"""Also with white space before the line's end, which is not there (RFC 2045 section 6.7 rule 3), and ended by a bare CR,
+where the C decoder would drop all up to the next LF."""
 _UU_BEGIN = re.compile(rb"begin [0-7]{3,4} ")
 _LONGEST_LINE = 100_000
 _UU_NAMES = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
@@ -117,9 +119,8 @@ def _clean_lines(data: bytes) -> bytes | None:
         out = binascii.a2b_base64(data)
     except binascii.Error:
         return None
-    feeds = data.count(b"\n")
-    groups = len(out) // 3 * 4 if len(out) % 3 == 0 else -1
-    return out if groups in {len(data) - 2 * feeds, len(data) - feeds} else None
+    clean = len(out) * 4 == (len(data) - data.count(b"\n") - data.count(b"\r")) * 3
+    return out if clean else None
 
 
 def _base64_rest(carry: bytes, buffer: Buffer, span: Span, chunk: int) -> Generator[bytes]:
@@ -172,8 +173,8 @@ def _quoted_printable(buffer: Buffer, span: Span, chunk: int) -> Generator[bytes
         if at + chunk < span.end:
             cut = _safe_cut(data)
             data, rest = data[:cut], data[cut:]
-        if b"= " in data or b"=\t" in data:  # white space at a line's end is not there (RFC 2045 section 6.7 rule 3)
-            data = _PADDED_BREAK.sub(b"=\n", data)
+        if b"= " in data or b"=\t" in data or data.count(b"=\r") != data.count(b"=\r\n"):
+            data = _SOFT_BREAK.sub(b"=\n", data)
         if out := binascii.a2b_qp(data):
             yield out
 

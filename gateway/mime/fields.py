@@ -76,7 +76,6 @@ def read_header(buffer: Buffer, span: Span, message: bool, max_bytes: int, max_f
     block = bytes(buffer[start : min(header_end, start + max_bytes)])
     cut = len(block) < header_end - start
     if cut:
-        notes.append((DefectCode.HEADER_TOO_LARGE, start + len(block), ""))
         block = block[: block.rfind(b"\n") + 1]
     skip = 0
     if message and block.startswith(b"From "):
@@ -86,8 +85,11 @@ def read_header(buffer: Buffer, span: Span, message: bool, max_bytes: int, max_f
     if stop < len(block):
         many = len(fields) >= max_fields
         notes.append((DefectCode.TOO_MANY_FIELDS if many else DefectCode.MISSING_SEPARATOR, start + stop, ""))
+    elif cut:
+        notes.append((DefectCode.HEADER_TOO_LARGE, start + stop, ""))
     if stop < len(block) or cut:
         header_end = body_start = start + stop
+        block = block[:stop]
     _look_at_octets(block, start, notes)
     return HeaderBlock(Span(start + skip, max(header_end, start + skip)), body_start, fields, content, notes)
 
@@ -99,6 +101,7 @@ def _read_fields(
     fields: list[Field] = []
     content: dict[str, bytes] = {}
     seen: set[str] = set()
+    malformed = False
     match_at, names, watched, make, size = _FIELD.match, _NAMES, _WATCHED, Field._make, len(block)
     while position < size and (match := match_at(block, position)) and len(fields) < max_fields:
         raw = match[1]
@@ -113,7 +116,8 @@ def _read_fields(
             if name in seen and (message or name in _CONTENT):
                 notes.append((_CONTENT.get(name, DefectCode.DUPLICATE_FIELD), base + position, name))
             seen.add(name)
-        if not raw or colon - match.end(1) > 1:
+        if (not raw or colon - match.end(1) > 1) and not malformed:
+            malformed = True
             notes.append((DefectCode.MALFORMED_FIELD, base + position, name[:40]))
         fields.append(make((name, base + position, base + colon, base + stop, base + end)))
         position = end

@@ -136,6 +136,9 @@ class _Reader:
         self._close()
 
     def _close(self) -> None:
+        if not (self.words or self.angle or self.comment):
+            self.angle, self.in_angle, self.glued = None, False, False
+            return
         words, angle = ["".join(word) for word in self.words], self.angle
         if angle is not None:
             address = "".join(angle)

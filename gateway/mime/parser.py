@@ -27,7 +27,8 @@ _SEALED = frozenset(
     }
 )
 _INLINE_PGP = (b"-----BEGIN PGP MESSAGE-----", b"-----BEGIN PGP SIGNED MESSAGE-----")
-_MANY = 1000
+_MANY = 200
+"""Lines like delimiters, each looked at on its own; mail has none or a few."""
 _CHUNK = 1 << 18
 _NO_VALUE = Structured("")
 _DEFAULT_LIMITS = Limits()
@@ -44,13 +45,15 @@ def parse(buffer: Buffer, limits: Limits = _DEFAULT_LIMITS) -> Message:
 class _Delimiters:
     """What a search for one boundary found."""
 
-    __slots__ = ("closed", "epilogue", "odd", "preamble_end", "repeated", "spans")
+    __slots__ = ("closed", "epilogue", "limited", "odd", "preamble_end", "repeated", "spans")
 
     def __init__(self, span: Span) -> None:
         self.spans: list[Span] = []
         self.preamble_end = span.end
         self.epilogue = Span(span.end, span.end)
         self.closed = False
+        self.limited = False
+        """The limit on parts was reached: the last span holds all that is left."""
         self.odd: list[int] = []
         self.repeated = -1
 
@@ -193,7 +196,7 @@ class _Parser:
         if not found.spans:
             self.defect(DefectCode.NO_DELIMITER, path, body.start)
             return None
-        if not found.closed:
+        if not found.closed and not found.limited:
             self.defect(DefectCode.UNTERMINATED_MULTIPART, path, body.end)
         if found.repeated >= 0:
             self.defect(DefectCode.PARTS_AFTER_CLOSE, path, found.repeated)
@@ -219,12 +222,14 @@ class _Parser:
                 found.preamble_end = max(stop, body.start)
             else:
                 found.spans.append(Span(opened, max(stop, opened)))
+            if not match[1] and len(found.spans) >= self.parts_left:
+                self.defect(DefectCode.TOO_MANY_PARTS, path, at)
+                found.limited = True
+                opened = found.spans.pop().start
+                break
             opened = match.end()
             if match[1]:
                 found.closed = True
-                break
-            if len(found.spans) + 1 > self.parts_left:
-                self.defect(DefectCode.TOO_MANY_PARTS, path, at)
                 break
             at = _or_none(buffer.find(needle, max(opened - 1, line), end))
         if found.closed:
@@ -253,6 +258,7 @@ class _Parser:
         for number, span in enumerate(found.spans, 1):
             if self.parts_left <= 0 and children:
                 self.defect(DefectCode.TOO_MANY_PARTS, f"{head}{number}", span.start)
+                children.append(_remainder(f"{head}{number}", Span(span.start, found.spans[-1].end), sealed))
                 break
             children.append(self.part(span, f"{head}{number}", False, default, outer, sealed))
         return tuple(children)
@@ -260,6 +266,9 @@ class _Parser:
     def _look_at_odd_lines(self, found: _Delimiters, children: tuple[Part, ...], path: str) -> None:
         """Report lines that begin like a delimiter, unless they are delimiters of a part inside."""
         if not found.odd:
+            return
+        if len(found.odd) >= _MANY:
+            self.defect(DefectCode.BOUNDARY_AMBIGUOUS, path, found.odd[0] + 1)
             return
         inner = {part.boundary.encode("utf-8") for child in children for part in child.walk() if part.boundary}
         for at in found.odd:
@@ -290,6 +299,11 @@ class _Parser:
             self.defect(DefectCode.BARE_CR, "")
         if pairs and feeds > pairs:
             self.defect(DefectCode.BARE_NEWLINE, "")
+
+
+def _remainder(path: str, span: Span, sealed: bool) -> Part:
+    """What the limit on parts leaves unread, as one text, so that who reads texts sees it."""
+    return Part(path, Span(span.start, span.start), span, (), "text/plain", encoding="binary", sealed=sealed)
 
 
 def _or_none(at: int) -> int | None:

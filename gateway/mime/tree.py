@@ -122,12 +122,12 @@ class Defect:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one parse may cost. Reaching a limit is a defect; octets beyond it belong to the body last opened."""
+    """What one parse may cost. Reaching a limit is a defect; octets beyond it belong to a body."""
 
     max_depth: int = 20
     """Levels of multipart and nested message; the root is 1. At most 200."""
     max_parts: int = 1000
-    """Parts in all, containers included."""
+    """Parts in all, containers included; what is left then is one more part a level, not taken apart."""
     max_header_bytes: int = 1_048_576
     """Octets of all header blocks together."""
     max_fields: int = 100_000
