@@ -21,7 +21,7 @@ MESSAGE_TO_SCANSIZE = 7 / 4
 
 @dataclass(frozen=True, slots=True)
 class ClamdLimits:
-    """Octets, milliseconds, counts; defaults are clamd 1.4's. 0 means no limit, but for ``stream_max_length``."""
+    """Octets, milliseconds, counts, as they stand in the file; what is absent has clamd 1.4's default."""
 
     file: str = ""
     stream_max_length: int = 100 * _MIB
@@ -30,6 +30,11 @@ class ClamdLimits:
     max_scan_time: int = 120_000
     max_recursion: int = 17
     max_files: int = 10_000
+    max_html_normalize: int = 40 * _MIB
+    max_html_no_tags: int = 8 * _MIB
+    max_script_normalize: int = 20 * _MIB
+    max_embedded_pe: int = 40 * _MIB
+    pcre_max_file_size: int = 100 * _MIB
     alert_exceeds_max: bool = False
     scan_mail: bool = True
     scan_archive: bool = True
@@ -42,10 +47,19 @@ _DIRECTIVES = {
     "MaxScanTime": "max_scan_time",
     "MaxRecursion": "max_recursion",
     "MaxFiles": "max_files",
+    "MaxHTMLNormalize": "max_html_normalize",
+    "MaxHTMLNoTags": "max_html_no_tags",
+    "MaxScriptNormalize": "max_script_normalize",
+    "MaxEmbeddedPE": "max_embedded_pe",
+    "PCREMaxFileSize": "pcre_max_file_size",
     "AlertExceedsMax": "alert_exceeds_max",
     "ScanMail": "scan_mail",
     "ScanArchive": "scan_archive",
 }
+_SILENT = ("MaxHTMLNormalize", "MaxHTMLNoTags", "MaxScriptNormalize", "MaxEmbeddedPE", "PCREMaxFileSize")
+"""Sizes above which clamd skips a part of its work without a word, even with AlertExceedsMax."""
+_LARGEST_FILE = 2**31 - 1
+"""MaxFileSize when it is 0: libclamav looks at 2 GiB at most."""
 _BOOLEAN_FIELDS = frozenset(f.name for f in fields(ClamdLimits) if isinstance(f.default, bool))
 
 
@@ -98,6 +112,7 @@ def contradictions(limits: ClamdLimits, max_message_size: int, scan_timeout: flo
             f"clamd's MaxFileSize ({limits.max_file_size}) is below its MaxScanSize "
             f"({limits.max_scan_size or 'no limit'}): a zip's member is silently cut there; make them equal"
         )
+    found.extend(_silent_contradictions(limits))
     if scan_timeout is not None and (not limits.max_scan_time or limits.max_scan_time > scan_timeout * 1000):
         found.append(
             f"clamd's MaxScanTime ({limits.max_scan_time or 'no limit'} ms) is above clamd.scan_timeout "
@@ -108,6 +123,20 @@ def contradictions(limits: ClamdLimits, max_message_size: int, scan_timeout: flo
             found.append(
                 f"clamd's {directive} is no, but clamd.config_file is {limits.file or 'set'}: "
                 "attachments would pass unread"
+            )
+    return found
+
+
+def _silent_contradictions(limits: ClamdLimits) -> list[str]:
+    """The limits that clamd does not report when it reaches them."""
+    largest = limits.max_file_size or _LARGEST_FILE
+    found = []
+    for directive in _SILENT:
+        value = getattr(limits, _DIRECTIVES[directive])
+        if value < largest and (value or directive != "PCREMaxFileSize"):
+            found.append(
+                f"clamd's {directive} ({value}) is below its MaxFileSize ({limits.max_file_size or 'no limit'}): "
+                "what lies between is silently skipped; make them equal"
             )
     return found
 

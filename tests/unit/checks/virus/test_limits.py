@@ -17,6 +17,11 @@ GOOD = ClamdLimits(
     max_scan_size=600 * MIB,
     max_scan_time=50_000,
     alert_exceeds_max=True,
+    max_html_normalize=600 * MIB,
+    max_html_no_tags=600 * MIB,
+    max_script_normalize=600 * MIB,
+    max_embedded_pe=600 * MIB,
+    pcre_max_file_size=600 * MIB,
 )
 MAIL = 150_000_000
 
@@ -58,6 +63,12 @@ def test_stock_configuration_is_refused() -> None:
         ({"max_scan_size": 0}, ("MaxFileSize", str(600 * MIB), "MaxScanSize", "no limit")),
         ({"max_scan_time": 60_001}, ("MaxScanTime", "60001", "clamd.scan_timeout", "60000")),
         ({"max_scan_time": 0}, ("MaxScanTime", "no limit", "clamd.scan_timeout", "60000")),
+        ({"max_html_normalize": 5}, ("MaxHTMLNormalize", "(5)", "MaxFileSize", str(600 * MIB))),
+        ({"max_html_no_tags": 0}, ("MaxHTMLNoTags", "(0)", "MaxFileSize", str(600 * MIB))),
+        ({"max_script_normalize": 5}, ("MaxScriptNormalize", "(5)", "MaxFileSize", str(600 * MIB))),
+        ({"max_embedded_pe": 5}, ("MaxEmbeddedPE", "(5)", "MaxFileSize", str(600 * MIB))),
+        ({"pcre_max_file_size": 5}, ("PCREMaxFileSize", "(5)", "MaxFileSize", str(600 * MIB))),
+        ({"max_file_size": 0}, ("MaxHTMLNormalize", str(600 * MIB), "MaxFileSize", "no limit")),
         ({"scan_mail": False}, ("ScanMail", "no", "clamd.config_file")),
         ({"scan_archive": False}, ("ScanArchive", "no", "clamd.config_file")),
     ],
@@ -70,8 +81,19 @@ def test_each_contradiction_names_both(change: dict[str, int | bool], words: tup
 
 
 def test_unlimited_sizes_are_no_contradiction() -> None:
-    """0 switches MaxFileSize and MaxScanSize off in clamd."""
-    assert contradictions(replace(GOOD, max_file_size=0, max_scan_size=0), MAIL, 60.0) == []
+    """0 switches MaxFileSize, MaxScanSize and PCREMaxFileSize off in clamd."""
+    most = 2**31 - 1
+    unlimited = replace(
+        GOOD,
+        max_file_size=0,
+        max_scan_size=0,
+        pcre_max_file_size=0,
+        max_html_normalize=most,
+        max_html_no_tags=most,
+        max_script_normalize=most,
+        max_embedded_pe=most,
+    )
+    assert contradictions(unlimited, MAIL, 60.0) == []
 
 
 @pytest.mark.parametrize(
@@ -126,5 +148,7 @@ def test_clamd_reads_the_same(tmp_path: Path) -> None:
     assert f"Global size limit set to {limits.max_scan_size} bytes" in log
     assert f"File size limit set to {limits.max_file_size} bytes" in log
     assert f"Global time limit set to {limits.max_scan_time} milliseconds" in log
+    assert f"MaxHTMLNormalize limit set to {limits.max_html_normalize} bytes" in log
+    assert f"PCREMaxFileSize limit set to {limits.pcre_max_file_size}." in log
     assert f"Files limit set to {limits.max_files}." in log
     assert "Heuristic alerting enabled for scans that exceed set maximums" in log

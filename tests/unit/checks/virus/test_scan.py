@@ -64,6 +64,7 @@ def forms(eicar: bytes, mail: Mail, zipped: Zipped) -> dict[str, bytes]:
         "zip in zip": mail(attachment=zipped(eicar, 2)),
         "message in message": nested,
         "zip in message in message as attachment": mail(attachment=nested, name="fwd.eml"),
+        "in HTML": mail(attachment=b"<html><body><p>" + eicar + b"</p></body></html>", name="a.html"),
         "gzip": mail(attachment=gzip.compress(eicar)),
     }
 
@@ -242,6 +243,15 @@ async def test_max_file_size(small_limits: Clamd, make_scanner: MakeScanner, eic
     assert (
         await refused(make_scanner(small_limits.unix), b"Subject: x\r\n\r\n" + os.urandom(7_000_000) + eicar) == "limit"
     )
+
+
+async def test_large_html(clamd: Clamd, make_scanner: MakeScanner, mail: Mail, eicar: bytes, tmp_path: Path) -> None:
+    """EICAR behind 42 MB of HTML is found: clamd's default MaxHTMLNormalize (40M) would silently skip the file."""
+    path = tmp_path / "page.eml"
+    path.write_bytes(mail(attachment=b"<html><body>" + b"<p>paragraph</p>\n" * 2_500_000 + eicar, name="a.html"))
+    message = SpooledMessage.of_file(path)
+    assert await make_scanner(clamd.unix).scan(message) == (Finding(check=Check.VIRUS, kind=EICAR),)
+    message.close()
 
 
 @pytest.mark.parametrize("packing", ["zip", "gzip", "bzip2"])
