@@ -130,6 +130,7 @@ class _Source:
 
     def read(self, size: int) -> bytes:
         while not self._rest:
+            self._rest.release()  # the spool may unmap what nobody looks at
             chunk = next(self._chunks, None)
             if chunk is None:
                 return b""

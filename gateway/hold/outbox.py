@@ -108,6 +108,7 @@ class Outbox:
         A failure of the store is logged and waited out: the loop ends by cancellation only.
         """
         tasks: set[asyncio.Task[None]] = set()
+        await self._sweep()
         try:
             while True:
                 self._core.wake.clear()
@@ -121,6 +122,15 @@ class Outbox:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        """What an earlier crash left of bodies goes once, at start."""
+        try:
+            swept = await self._hold.sweep()
+        except (StoreError, OSError) as error:
+            _log.error("store-not-swept", error=str(error))
+        else:
+            _log.info("store-swept", files=swept)
 
     async def drain(self) -> int:
         """Deliver all that is due now, then return how many attempts were made. For tests and the command line."""

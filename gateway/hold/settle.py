@@ -121,7 +121,7 @@ class Settler:
     async def failed_transform(self, row: OutboxRow, error: TransformError) -> None:
         """A change that the policy demands cannot be made: people decide; never sent without it."""
         core, now = self._core, self._core.clock()
-        transform = next((t for t in row.transforms if t.kind is TransformKind.ENCRYPT), None) or row.transforms[0]
+        transform = _blamed(row.transforms, error)
         order = _order(transform, error)
         existing: HeldItem | None = None
         if row.item:
@@ -229,6 +229,13 @@ class LostClaim(StoreError):
 
     def __init__(self, ident: str) -> None:
         super().__init__(f"the claim on outbox row {ident} was lost; its result is not recorded")
+
+
+def _blamed(transforms: Sequence[Transform], error: TransformError) -> Transform:
+    """The transform that the error names by its ``kind``; when it names none, the encryption, else the first."""
+    kind = getattr(error, "kind", None)
+    rank = sorted(transforms, key=lambda t: (t.kind is not kind, t.kind is not TransformKind.ENCRYPT))
+    return rank[0]
 
 
 def _order(transform: Transform, error: TransformError) -> HoldOrder:
