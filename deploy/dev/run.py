@@ -127,7 +127,7 @@ def check_ports(at: Place) -> None:
             socket.create_server((endpoint.host, endpoint.port)).close()
         except OSError as error:
             raise CannotStartError(
-                f"{endpoint}, where the {name} should listen, is taken ({error.strerror}).\n"
+                f"{endpoint}, where the {name} should listen, is taken ({os.strerror(error.errno or 0)}).\n"
                 f"  Who has it:        ss -ltnp 'sport = :{endpoint.port}'\n"
                 "  With other ports:  make run ARGS='--free-ports --var var/second'"
             ) from error
