@@ -21,14 +21,14 @@ RUN python3 -m venv /opt/civicgate/venv \
       --require-hashes --only-binary :all: -r /build/requirements.lock \
  && /opt/civicgate/venv/bin/python -m pip uninstall -q -y pip setuptools
 COPY gateway /opt/civicgate/gateway
-COPY deploy/docker/civicgate deploy/docker/civicgate-health /opt/civicgate/venv/bin/
+COPY deploy/docker/civicgate /opt/civicgate/venv/bin/
 COPY deploy/clamd.conf /opt/civicgate/deploy/clamd.conf
 COPY config /opt/civicgate/config
 COPY deploy/docker/gateway.yaml /opt/civicgate/config/gateway.yaml
 COPY rules /opt/civicgate/rules
 # Compiled here, because the root file system is read-only later.
 RUN /opt/civicgate/venv/bin/python -m compileall -q /opt/civicgate/gateway /opt/civicgate/venv/lib \
- && chmod 755 /opt/civicgate/venv/bin/civicgate /opt/civicgate/venv/bin/civicgate-health \
+ && chmod 755 /opt/civicgate/venv/bin/civicgate \
  && mkdir -p /opt/civicgate/var
 
 FROM base
@@ -46,8 +46,7 @@ VOLUME /opt/civicgate/var
 EXPOSE 10025 9464
 USER 10025:10025
 STOPSIGNAL SIGTERM
-# Asks the gateway itself for its greeting and EHLO; the port is the first argument.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
-  CMD ["python3", "/opt/civicgate/venv/bin/civicgate-health", "10025"]
+# Says EHLO to the first listener of config/gateway.yaml.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["civicgate", "health"]
 ENTRYPOINT ["civicgate"]
 CMD ["run", "--config", "config/gateway.yaml"]
