@@ -35,6 +35,8 @@ class Session:
 
     def __init__(self, settings: NextHopSettings, hostname: str) -> None:
         self._settings = settings
+        if not hostname.isascii() or not hostname.isprintable() or " " in hostname:
+            raise ConfigError(f"smtp.hostname: {hostname!r} cannot be said in EHLO")
         self._hostname = hostname
         self._context = tls_context(settings)
         self._name = settings.tls_name or settings.address.host
@@ -69,7 +71,7 @@ class Session:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 _, connection = await loop.create_connection(factory, address.host, address.port)
-        except OSError as error:  # TimeoutError is one
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; a host name may be no name
             raise NextHopError(f"cannot connect to the next hop {address}: {str(error) or 'timed out'}") from error
         return connection
 

@@ -3,6 +3,9 @@
 Refuses to take anything but a well-formed 2yz after the final dot for success. Whatever goes wrong in the middle of the
 content closes the connection without the final dot, so that the next hop throws away what it has (RFC 5321 section
 4.1.1.4).
+
+BDAT (RFC 3030) is not used although it would save a round trip: a server that refuses BDAT without reading its octets
+takes a stranger's content for commands. With DATA, 354 has said that content is what it waits for.
 """
 
 import asyncio
@@ -197,8 +200,9 @@ class Transaction:
     # -- content
 
     async def send(self, chunks: Iterable[Octets]) -> Reply:
-        """DATA, the content (as spooled, without dot-stuffing), and the final reply. Raises NextHopError.
+        """DATA, the content (as spooled, without dot-stuffing), and the final reply.
 
+        Raises NextHopError, and whatever ``chunks`` raises; then the next hop has nothing.
         Only to be called when a recipient was accepted. A negative reply, also one that comes early, is returned as it
         is. The transaction is over afterwards, whatever happens.
         """

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.deliver import NextHop, Transaction
 from gateway.errors import NextHopError
+from gateway.model.reply import Reply
 from gateway.settings import Endpoint
 from tests.unit.deliver.scripted import CLIENT, CLOSE, HANG, OK, Server, Starter, ehlo, eventually, relay
 
@@ -300,15 +301,24 @@ async def test_success_before_the_dot_is_read(start: Starter) -> None:
     class Hasty(Server):
         async def _content(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.15)
             await self._answer(writer, b"250 2.0.0 queued\r\n")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.15)
             return False
 
     _, hop = await start(Hasty())
     transaction = await _opened(hop)
-    with pytest.raises(NextHopError):
-        await transaction.send([b"x" * 20_000_000])
+    ended = False
+
+    def until_the_kernel_is_full() -> Iterator[bytes]:
+        nonlocal ended
+        while not transaction._connection.unsent:
+            yield b"x" * 70_000
+        ended = True
+
+    with pytest.raises(NextHopError, match="before the end of the content"):
+        await transaction.send(until_the_kernel_is_full())
+    assert ended
 
 
 async def test_cancelled_in_the_content(start: Starter) -> None:
@@ -367,6 +377,25 @@ async def test_cancelled_in_the_envelope(start: Starter) -> None:
     transaction.abort()
     await eventually(lambda: server.live == 0)
     await _good_again(server, hop, "MAIL")
+
+
+async def test_cancelled_as_mail_is_accepted(start: Starter) -> None:
+    """Nor does one that is cancelled at the very moment when the reply is there: the next one must not find a MAIL."""
+    asking: asyncio.Task[Reply] | None = None
+
+    def cancel(verb: str, _code: int) -> None:
+        if verb == "RCPT" and asking is not None:
+            asking.cancel()
+
+    server, hop = await start(Server(), cancel, pool_size=1)
+    transaction = await hop.begin(CLIENT, "a@example.org", ())
+    asking = asyncio.create_task(transaction.rcpt("b@x.y"))
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    transaction.abort()
+    asking = None
+    assert await relay(hop) == "250 2.0.0 queued"
+    assert len(server.sessions) == 2
 
 
 async def test_rset_refused(start: Starter) -> None:

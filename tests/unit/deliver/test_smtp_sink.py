@@ -143,7 +143,7 @@ async def test_early_refusal(sink: Starter) -> None:
     except NextHopError as error:
         reply = error.reply
     assert reply.code in (550, 451)
-    assert len(list(chunks)) > 800
+    assert len(list(chunks)) > 500
 
 
 async def test_slow_sink(sink: Starter) -> None:

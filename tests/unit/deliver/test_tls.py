@@ -275,3 +275,10 @@ def test_ca_file_missing(tmp_path: Path) -> None:
             file.write_bytes(content)
         with pytest.raises(ConfigError, match=r"next_hop\.ca_file"):
             NextHop(NextHopSettings(tls="verify", ca_file=file), "gw.city.example")
+
+
+@pytest.mark.parametrize("hostname", ["gw.stadt-münchen.example", "gw\r\nMAIL FROM:<>", "gw x"])
+def test_hostname_that_cannot_be_said(hostname: str) -> None:
+    """A host name that would break EHLO is an error of the configuration."""
+    with pytest.raises(ConfigError, match="hostname"):
+        NextHop(NextHopSettings(), hostname)
