@@ -17,7 +17,7 @@ _WHITE = b" \t\r\n\f\v"
 _FOREIGN = bytes(octet for octet in range(256) if octet not in _ALPHABET + b"=")
 _PADDINGS = 1000
 _SOFT_BREAK = re.compile(rb"=[ \t]*+(?:\r?\n|\r)")
-"""Also with white space before the line's end, which is not there (RFC 2045 section 6.7 rule 3), and ended by a bare CR,
+"""Also with white space before the line's end (RFC 2045 section 6.7 rule 3: it is not there), and ended by a bare CR,
 where the C decoder would drop all up to the next LF."""
 _UU_BEGIN = re.compile(rb"begin [0-7]{3,4} ")
 _LONGEST_LINE = 100_000

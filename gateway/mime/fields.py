@@ -7,7 +7,7 @@ there, as Postfix and Python read it, with a defect for those who read on. Refus
 import re
 from typing import NamedTuple
 
-from gateway.mime.tree import Buffer, DefectCode, Field, Part, Span
+from gateway.mime.tree import Buffer, DefectCode, Field, Limits, Part, Span
 from gateway.mime.words import decode_words, header_text
 
 _FIELD = re.compile(rb"([!-9;-~]*+)([ \t]*+:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+")
@@ -102,7 +102,7 @@ def _read_fields(
     content: dict[str, bytes] = {}
     seen: set[str] = set()
     malformed = False
-    match_at, names, watched, make, size = _FIELD.match, _NAMES, _WATCHED, Field._make, len(block)
+    match_at, names, watched, new, size = _FIELD.match, _NAMES, _WATCHED, tuple.__new__, len(block)
     while position < size and (match := match_at(block, position)) and len(fields) < max_fields:
         raw = match[1]
         name = names.get(raw) or raw.decode("ascii").lower()
@@ -119,7 +119,7 @@ def _read_fields(
         if (not raw or colon - match.end(1) > 1) and not malformed:
             malformed = True
             notes.append((DefectCode.MALFORMED_FIELD, base + position, name[:40]))
-        fields.append(make((name, base + position, base + colon, base + stop, base + end)))
+        fields.append(new(Field, (name, base + position, base + colon, base + stop, base + end)))
         position = end
     return tuple(fields), content, position
 
@@ -162,11 +162,9 @@ def fields_named(part: Part, name: str) -> tuple[Field, ...]:
 
 
 def header_bounds(buffer: Buffer) -> Span:
-    """The header block of the message itself: from its first field to the end of its last, without a parse."""
-    start, end = 0, len(buffer)
-    if buffer[:5] == b"From ":
-        start = buffer.find(b"\n") + 1 or end
-    return Span(start, find_header_end(buffer, start, end)[0])
+    """The header block of the message itself, as ``parse`` sees it: from its first field to the end of its last."""
+    limits = Limits()
+    return read_header(buffer, Span(0, len(buffer)), True, limits.max_header_bytes, limits.max_fields).header
 
 
 def line_ending(buffer: Buffer) -> bytes:

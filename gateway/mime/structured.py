@@ -146,11 +146,13 @@ def _assemble(found: list[tuple[str, str]], defects: list[tuple[DefectCode, str]
         if pieces.setdefault(number, (value, bool(section[3]))) != (value, bool(section[3])):
             defects.append((DefectCode.DUPLICATE_PARAMETER, section[1][:40]))
     result = [(name, _join_sections(name, pieces, defects)) for name, pieces in extended.items()]
-    result += [(name, decode_words(value)) for name, value in plain.items()]
+    result += [(name, value if name == "boundary" else decode_words(value)) for name, value in plain.items()]
     return tuple(result)
 
 
 def _join_sections(name: str, pieces: dict[int, tuple[str, bool]], defects: list[tuple[DefectCode, str]]) -> str:
+    if name == "boundary":  # readers that do not follow RFC 2231 here find no parts
+        defects.append((DefectCode.MALFORMED_BOUNDARY, ""))
     numbers = sorted(pieces)
     if numbers != list(range(len(numbers))):
         defects.append((DefectCode.MALFORMED_PARAMETER, name[:40]))

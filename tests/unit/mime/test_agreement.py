@@ -99,7 +99,7 @@ def _both(data: bytes) -> tuple[Message, list[tuple[Part, EmailMessage]]]:
     return ours, list(zip(parts, standard, strict=True))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(messages())
 def test_tree_and_bodies_agree_with_the_standard_library(data: bytes) -> None:
     """Same parts in the same order: media type, charset, disposition, file name, decoded octets and text."""
@@ -119,7 +119,7 @@ def test_tree_and_bodies_agree_with_the_standard_library(data: bytes) -> None:
                 assert not cut
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(messages())
 def test_header_values_agree_with_the_standard_library(data: bytes) -> None:
     """Same fields in the same order, same decoded subject, same addresses and display names."""

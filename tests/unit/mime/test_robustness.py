@@ -3,6 +3,7 @@
 import mmap
 import tempfile
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -95,14 +96,14 @@ def _read_all(data: bytes, limits: Limits) -> None:
         assert -1 <= defect.offset <= len(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.one_of(mutants(), SOUP), st.sampled_from([Limits(), Limits(3, 3, 100, 3), Limits(1, 1, 0, 0)]))
 def test_no_octets_raise_and_spans_nest(data: bytes, limits: Limits) -> None:
     """Parsing, decoding (in chunks of any size alike), text, values and addresses never raise; offsets are sound."""
     _read_all(data, limits)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(mutants())
 def test_mapped_file_gives_the_same_tree_as_memory(data: bytes) -> None:
     """A mapped file and bytes are read alike."""
@@ -131,28 +132,28 @@ def test_markup_and_address_soup_never_raise(markup: str, value: str) -> None:
 HEAD = b"From: a@b\r\nSubject: x\r\n"
 MULTI = HEAD + b"Content-Type: multipart/mixed; boundary=AAA\r\n\r\n"
 WIDE = Limits(max_depth=100, max_parts=100_000, max_header_bytes=100_000_000, max_fields=1_000_000)
-STALLS = {
-    "empty lines": HEAD + b"\r\n" + b"\r\n" * 2_000_000,
-    "empty lines in a part": MULTI + b"--AAA\r\n\r\n" + b"\n" * 4_000_000,
-    "one long line": MULTI + b"--AAA\r\n\r\n" + b"-" * 20_000_000,
-    "one long field": b"X: " + b"x" * 20_000_000 + b"\r\n\r\n",
-    "one long name": b"x" * 20_000_000 + b"\r\n\r\n",
-    "100,000 fields": b"X-A: b\r\n" * 100_000 + b"\r\n",
-    "10,000 parts": MULTI + b"--AAA\r\nContent-Type: text/plain\r\n\r\nhello\r\n" * 10_000 + b"--AAA--\r\n",
-    "lines like delimiters": MULTI + b"--AAA\r\n\r\n" + b"--AAAx\r\n" * 500_000,
-    "padded delimiters": MULTI + b"--AAA\r\n\r\n" + (b"--AAA" + b" " * 20_000 + b"x\r\n") * 200,
-    "same boundary": b"Content-Type: multipart/mixed; boundary=A\r\n\r\n--A\r\n" * 5_000,
-    "nested messages": b"Content-Type: message/rfc822\r\n\r\n" * 20_000,
-    "comments": b"Content-Type: text/plain" + b"(" * 500_000 + b"\r\n\r\n",
-    "quotes": b"Content-Type: text/plain; x=" + b'"\\' * 250_000 + b"\r\n\r\n",
-    "folds": b"Subject: a\r\n" + b" \t \r\n" * 100_000 + b"\r\n",
+STALLS: dict[str, Callable[[], bytes]] = {
+    "empty lines": lambda: HEAD + b"\r\n" + b"\r\n" * 2_000_000,
+    "empty lines in a part": lambda: MULTI + b"--AAA\r\n\r\n" + b"\n" * 4_000_000,
+    "one long line": lambda: MULTI + b"--AAA\r\n\r\n" + b"-" * 20_000_000,
+    "one long field": lambda: b"X: " + b"x" * 20_000_000 + b"\r\n\r\n",
+    "one long name": lambda: b"x" * 20_000_000 + b"\r\n\r\n",
+    "100,000 fields": lambda: b"X-A: b\r\n" * 100_000 + b"\r\n",
+    "10,000 parts": lambda: MULTI + b"--AAA\r\nContent-Type: text/plain\r\n\r\nhello\r\n" * 10_000 + b"--AAA--\r\n",
+    "lines like delimiters": lambda: MULTI + b"--AAA\r\n\r\n" + b"--AAAx\r\n" * 500_000,
+    "padded delimiters": lambda: MULTI + b"--AAA\r\n\r\n" + (b"--AAA" + b" " * 20_000 + b"x\r\n") * 200,
+    "same boundary": lambda: b"Content-Type: multipart/mixed; boundary=A\r\n\r\n--A\r\n" * 5_000,
+    "nested messages": lambda: b"Content-Type: message/rfc822\r\n\r\n" * 20_000,
+    "comments": lambda: b"Content-Type: text/plain" + b"(" * 500_000 + b"\r\n\r\n",
+    "quotes": lambda: b"Content-Type: text/plain; x=" + b'"\\' * 250_000 + b"\r\n\r\n",
+    "folds": lambda: b"Subject: a\r\n" + b" \t \r\n" * 100_000 + b"\r\n",
 }
 
 
 @pytest.mark.parametrize("shape", STALLS)
 def test_stall_shapes_are_read_quickly(shape: str) -> None:
     """Shapes that stall line-by-line or backtracking code take well under a second (bound generous for a busy box)."""
-    data = STALLS[shape]
+    data = STALLS[shape]()
     start = time.process_time()
     message = parse(data, WIDE)
     assert time.process_time() - start < 2.0
@@ -183,8 +184,8 @@ def test_markup_stall_shapes_are_read_quickly(shape: str) -> None:
 
 @pytest.mark.parametrize("piece", ["(", "()", '"', '\\"', ",", "<", "=?", "=?u?q?", "[", ":", "@ ", "<@,", "(,", "="])
 def test_address_stall_shapes_are_read_quickly(piece: str) -> None:
-    """A field of 300,000 odd characters costs linear time."""
-    value = '"' + piece * (300_000 // len(piece))
+    """A field of 100,000 odd characters costs linear time."""
+    value = '"' + piece * (100_000 // len(piece))
     start = time.process_time()
     addresses(value)
     decode_words(value)

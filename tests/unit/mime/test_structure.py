@@ -30,6 +30,12 @@ SHAPES: list[tuple[str, bytes, set[DefectCode]]] = [
     ("epilogue", TWO + b"more", {D.EPILOGUE_TEXT}),
     ("parts after the close", TWO + b"--AAA\r\n\r\nthree\r\n--AAA--\r\n", {D.PARTS_AFTER_CLOSE}),
     ("boundary used again", MULTI + b"--AAA\r\n" + TWO, {D.BOUNDARY_REPEATED, D.NO_DELIMITER}),
+    ("RFC 2231 boundary", TWO.replace(b"boundary=AAA", b"boundary*=utf-8''AA%41"), {D.MALFORMED_BOUNDARY}),
+    (
+        "boundary like an encoded word",
+        TWO.replace(b"=AAA", b'="=?utf-8?q?A?="').replace(b"--AAA", b"--=?utf-8?q?A?="),
+        set(),
+    ),
     ("two boundaries", TWO.replace(b"=AAA", b"=AAA; boundary=BBB"), {D.DUPLICATE_PARAMETER}),
     ("encoded multipart", b"Content-Transfer-Encoding: base64\r\n" + TWO, {D.ENCODED_MULTIPART}),
     (
@@ -170,6 +176,12 @@ def test_top_header_helpers_find_block_fields_and_line_ending() -> None:
     assert values == [b" a\n b", b" c"]
     assert line_ending(data) == b"\n"
     assert line_ending(b"no end") == line_ending(b"a\r\nb\n") == b"\r\n"
+
+
+def test_header_bounds_are_those_of_the_parse_when_the_header_breaks_off() -> None:
+    """What a transform inserts at the header's end stands above the line that broke it off."""
+    data = b"Subject: s\r\nno field\r\n\r\nbody"
+    assert header_bounds(data) == parse(data).root.header == (0, 12)
 
 
 def test_parameters_and_names() -> None:
