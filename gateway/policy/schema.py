@@ -14,7 +14,6 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import re2
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -49,6 +48,16 @@ class _OneOrMany(Generic[T]):
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         many = handler(schema)
         return {"anyOf": [many["items"], many]}
+
+
+class _NotEmpty:
+    """Marks a tuple that has at least one value; said only when its values are right in themselves."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(_not_empty, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "minItems": 1}
 
 
 class _Written:
@@ -129,7 +138,7 @@ def _instant(value: object) -> datetime:
 
 
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
-Some = Annotated[tuple[T, ...], AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})]
+Some = Annotated[tuple[T, ...], _NotEmpty()]
 Many = Annotated[Some[T], _OneOrMany()]
 Size = Annotated[int, _Written(parse_size, _SIZE_SCHEMA)]
 Duration = Annotated[timedelta, _Written(parse_duration, {"type": "string"})]
