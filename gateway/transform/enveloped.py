@@ -23,13 +23,13 @@ _VERSION = re.compile(rb"\s*Version:\s*1\s*\Z", re.IGNORECASE)
 def is_encrypted(buffer: Buffer, root: Part) -> bool:
     """True for S/MIME EnvelopedData or AuthEnvelopedData, and for PGP/MIME (RFC 3156 section 4) and nothing beside."""
     if root.media_type in _PKCS7:
-        return _is_enveloped(_first_octets(buffer, root))
+        return is_enveloped(_first_octets(buffer, root))
     if root.media_type == "multipart/encrypted":
         return _is_pgp_mime(buffer, root)
     return False
 
 
-def _is_enveloped(start: bytes) -> bool:
+def is_enveloped(start: bytes) -> bool:
     """A ContentInfo (SEQUENCE, OBJECT IDENTIFIER) of one of the two types, in DER or BER."""
     if len(start) < 2 or start[0] != 0x30:
         return False

@@ -7,15 +7,19 @@ any failure is a TransformError, and then the caller has nothing to send.
 """
 
 import asyncio
+import binascii
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gateway.errors import TransformError
+from gateway.transform.enveloped import is_enveloped
 
 _CHUNK = 64 * 1024
 _MOST_CERTIFICATES = 200
 _MOST_WORDS = 2000
+_SIGN = 60
+"""Letters of base64 that are enough to know EnvelopedData; one line has 64."""
 
 Piece = bytes | memoryview
 
@@ -63,7 +67,9 @@ class Enveloper:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                await process.wait()
+            # Nothing public closes a pipe that is full and that nobody will read; wait() would wait for it for ever.
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            await process.wait()
 
 
 async def _converse(process: asyncio.subprocess.Process, entity: Iterable[Piece], lines: "_Base64Lines") -> None:
@@ -111,32 +117,41 @@ async def _read_words(pipe: asyncio.StreamReader) -> str:
 
 
 class _Base64Lines:
-    """Takes openssl's S/MIME output, drops its own header, hands on the base64 lines with the message's line ends."""
+    """Takes openssl's S/MIME output, drops its own header, hands on the base64 lines with the message's line ends.
+
+    Looks at the first octets itself: what is not EnvelopedData is not handed on, whoever made it.
+    """
 
     def __init__(self, write: Callable[[bytes], None], newline: bytes) -> None:
         self._write = write
         self._newline = newline
-        self._head = b""
-        self._tail = b""
+        self._held = b""
         self.begun = False
 
     def take(self, data: bytes) -> None:
+        data = self._held + data
         if not self.begun:
-            self._head += data
-            _, empty, data = self._head.replace(b"\r\n", b"\n").partition(b"\n\n")
-            if not empty:
-                if len(self._head) > _CHUNK:
-                    raise TransformError("openssl", "openssl gave no S/MIME message")
+            _, empty, body = data.replace(b"\r\n", b"\n").partition(b"\n\n")
+            if len(body) < _SIGN and len(data) <= _CHUNK:
+                self._held = data
                 return
-            self.begun = True
-        data = self._tail + data
+            if not (empty and _looks_enveloped(body)):
+                raise TransformError("openssl", "openssl gave something else than EnvelopedData")
+            data, self.begun = body, True
         whole = data.rstrip(b"\r\n")
-        self._tail = data[len(whole) :]
+        self._held = data[len(whole) :]
         if whole:
             self._write(whole.replace(b"\r\n", b"\n").replace(b"\n", self._newline))
 
     def finish(self) -> None:
         self._write(self._newline)
+
+
+def _looks_enveloped(body: bytes) -> bool:
+    try:
+        return is_enveloped(binascii.a2b_base64(body[:_SIGN], strict_mode=True))
+    except binascii.Error:
+        return False
 
 
 @contextlib.contextmanager
