@@ -38,9 +38,7 @@ def is_attachment(part: Part) -> bool:
         return False
     if part.disposition == "attachment" or part.filenames:
         return True
-    return part.media_type not in ("text/plain", "text/html") and not (
-        part.media_type == "message/rfc822" and part.path == "1"
-    )
+    return part.media_type not in ("text/plain", "text/html")
 
 
 def main_bodies(root: Part) -> list[Part]:

@@ -169,7 +169,7 @@ class Scanner:
         match = data[start:end]
         key = digits_of(match) if pattern.validator else match.decode("ascii", "replace").casefold()
         known = tally.seen.get(index, {}).get(key)
-        if known is not None and known.confidence is Confidence.HIGH:
+        if known is not None and known.confidence >= (Confidence.HIGH if text.named else pattern.confidence):
             return
         if pattern.validator and not VALIDATORS[pattern.validator](match):
             return
