@@ -246,11 +246,11 @@ def _next_lines(text: str, start: int, count: int) -> list[str]:
 
 def _with_rule_above(text: str, start: int) -> int:
     """The offset of a line of underscores just above (Outlook), else ``start``."""
-    above = text[max(0, start - 200) : start]
-    lines = above.splitlines(keepends=True)
+    lines = text[max(0, start - 200) : start].splitlines(keepends=True)
+    at = start
     while lines and not lines[-1].strip():
-        start -= len(lines.pop())
-    return start - len(lines[-1]) if lines and _RULE.match(lines[-1].rstrip("\r\n")) else start
+        at -= len(lines.pop())
+    return at - len(lines[-1]) if lines and _RULE.match(lines[-1].rstrip("\r\n")) else start
 
 
 def _woven(text: str, start: int) -> tuple[str, str, int]:
