@@ -110,7 +110,7 @@ class _Parser:
                 self._look_at_odd_lines(found, children, path)
         elif media.startswith("message/"):
             children = self._nested(media, body, path, encoding, outer, sealed)
-        names = _names(kind, placed) if kind.parameters or placed.parameters else ()
+        names = _names(kind, placed) if placed.parameters or kind.get("name") else ()
         return Part(
             path, block.header, body, block.fields, media, kind.parameters, charset, encoding, placed.head,
             names[0] if names else "", names, boundary, children, sealed,
