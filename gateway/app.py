@@ -25,6 +25,7 @@ from gateway.front.limits import Admission
 from gateway.front.smtp import GatewaySession
 from gateway.hold import Delivery, DeliveryResult, Hold, Outbox, open_hold
 from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS
+from gateway.model.verdict import Transform
 from gateway.pipeline import Pipeline
 from gateway.pipeline.release import deliver_from_store
 from gateway.pipeline.services import Services
@@ -34,7 +35,7 @@ from gateway.records.log import logger
 from gateway.records.transaction import Recorder
 from gateway.settings import ListenerSettings, Settings, load_settings
 from gateway.spool import Spool
-from gateway.transform import Transformer
+from gateway.transform import Planned, Transformer, plan
 
 _RESTART_ONLY = ("workers", "listeners", "metrics", "spool", "store", "next_hop", "clamd", "inspection")
 """Slices that a reload does not change: said in the log when they differ."""
@@ -116,7 +117,7 @@ class Gateway:
             next_hop=self.next_hop,
             inspector=self.inspector,
             scanner=VirusScanner(settings.clamd),
-            transformer=Transformer(settings.encryption, spool, self.inspector.run),
+            transformer=Transformer(settings.encryption, spool, self._plan, settings.inspection.inline),
             store=self._hold,
             exceptions=self._hold.exceptions,
             spool=spool,
@@ -130,6 +131,10 @@ class Gateway:
             await self.next_hop.probe()
         await self._listen()
         self._loaded(rules)
+
+    async def _plan(self, message: Any, transforms: tuple[Transform, ...]) -> Planned:
+        """Plan the changes to a large message where its size does no harm."""
+        return await self.inspector.run(plan, message, transforms)
 
     async def _deliver(self, delivery: Delivery) -> DeliveryResult:
         return await deliver_from_store(self.pipeline.services, delivery)
@@ -190,7 +195,7 @@ class Gateway:
             rules=rules,
             directory=directory,
             record=Recorder(settings.log),
-            transformer=Transformer(settings.encryption, self.pipeline.spool, self.inspector.run),
+            transformer=Transformer(settings.encryption, self.pipeline.spool, self._plan, settings.inspection.inline),
         )
         self.pipeline.install(services)
         self.settings = settings

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app import Gateway
+from gateway.model.reply import Reply
 from gateway.settings import Settings
 
 TEMPLATES = Path("config/templates").resolve()
@@ -82,7 +83,9 @@ class MailServer:
                 continue
             if verb in ("EHLO", "HELO"):
                 rows = ["sink.example", *self.keywords]
-                writer.write("".join(f"250{'-' if n < len(rows) - 1 else ' '}{r}\r\n" for n, r in enumerate(rows)).encode())
+                writer.write(
+                    "".join(f"250{'-' if n < len(rows) - 1 else ' '}{r}\r\n" for n, r in enumerate(rows)).encode()
+                )
             elif verb == "MAIL":
                 mail, rcpts = command[5:], []
                 writer.write(b"250 2.1.0 sender ok\r\n")

@@ -26,6 +26,7 @@ from gateway.pipeline.services import Outgoing, Relay, Services
 from gateway.pipeline.trace import HeaderFacts, received_field
 from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage
+from gateway.transform import TransformFailed
 
 _transforming = STAGE_SECONDS.labels("transform")
 _relaying = STAGE_SECONDS.labels("relay")
@@ -199,10 +200,9 @@ class Effect:
 
 
 def failed_transforms(transforms: tuple[Transform, ...], error: TransformError) -> tuple[Transform, ...]:
-    """The transforms that ``error`` speaks of: those of its kind, or all of them when it does not say."""
-    kind = getattr(error, "kind", None)
-    named = tuple(t for t in transforms if t.kind is kind)
-    return named or transforms
+    """The transform that ``error`` speaks of, or all of them when it does not say."""
+    failed = error.transform if isinstance(error, TransformFailed) else None
+    return (failed,) if failed in transforms and failed is not None else transforms
 
 
 def _by_envelope(group: RecipientGroup) -> list[RecipientGroup]:

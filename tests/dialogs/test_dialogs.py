@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.serving import Client, MailServer, prepare, running, settings_for
 
 FOLDER = Path(__file__).parent
