@@ -79,12 +79,17 @@ class Core:
         """Stage letters for the block's transaction; when the block raises, their bodies are taken back."""
         kinds = [(letter, OutboxKind.NOTICE) for letter in letters]
         kinds += [(returned, OutboxKind.RETURN)] if returned is not None else []
-        done: list[Staged] = []
+        done = [
+            Staged(letter, item, kind, body_name(letter.id), hashlib.sha256(letter.data).hexdigest())
+            for letter, kind in kinds
+        ]
         try:
-            for letter, kind in kinds:
-                name = body_name(letter.id)
-                await self.bodies.put(name, pieces(letter.data))
-                done.append(Staged(letter, item, kind, name, hashlib.sha256(letter.data).hexdigest()))
+            puts = (self.bodies.put(one.body, pieces(one.letter.data)) for one in done)
+            for problem in await asyncio.gather(
+                *puts, return_exceptions=True
+            ):  # all have ended, then the first is raised
+                if problem is not None:
+                    raise problem
             yield done
         except BaseException:
             with contextlib.suppress(StoreError, asyncio.CancelledError):
