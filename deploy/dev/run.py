@@ -14,6 +14,7 @@ import signal
 import smtplib
 import socket
 import sys
+import urllib.request
 from asyncio.subprocess import Process
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -255,6 +256,21 @@ async def _send_one(sample: Sample, at: Place) -> tuple[Sample, str]:
     return sample, await asyncio.to_thread(send, sample, at.gateway.host, at.gateway.port)
 
 
+def uncounted(at: Place, sent: int) -> list[str]:
+    """Whether Prometheus would see as many messages as were sent, whichever worker had them."""
+    address = f"http://{at.settings.metrics.address}/metrics"
+    try:
+        with urllib.request.urlopen(address, timeout=5) as page:
+            lines = page.read().decode().splitlines()
+    except OSError as error:
+        return [f"{address}: {error}"]
+    counted = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("civicgate_messages_total{"))
+    if counted < sent:
+        return [f"{address} counts {counted:.0f} messages, {sent} were sent"]
+    say(f"\nmetrics: {counted:.0f} messages counted")
+    return []
+
+
 def suggestions(at: Place, outcomes: list[Outcome]) -> str:
     """What to try next, with ids that are there."""
     option = "" if at.config == CONFIG else f"--config {at.config} "
@@ -315,6 +331,7 @@ async def _all(options: argparse.Namespace) -> int:
             gateway = await start_gateway(stack, at)
             outcomes = await send_samples(at, server)
             problems = [problem for outcome in outcomes for problem in outcome.problems()]
+            problems += await asyncio.to_thread(uncounted, at, len(outcomes))
             for problem in problems:
                 say(f"NOT AS IT MUST BE: {problem}")
             if options.once:
