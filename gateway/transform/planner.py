@@ -111,7 +111,9 @@ class _Plan:
         if not any(line.strip() for line in lines):
             return
         bodies = self._find()
-        missing = [body for body in bodies if not legend_present(body.text.visible(), lines)]
+        missing = [
+            body for body in bodies if not (body.text.may_hold(lines) and legend_present(body.text.visible(), lines))
+        ]
         for body in missing:
             body.tops.append(transform)
         if bodies and len(missing) < len(bodies):

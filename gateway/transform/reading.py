@@ -5,7 +5,9 @@ certainty; text beyond :data:`LOOK` octets is not looked at.
 """
 
 import codecs
+import re
 import unicodedata
+from collections.abc import Sequence
 
 from gateway.mime import Buffer, Part, decode, to_text
 from gateway.mime.charsets import codec_of, is_unsafe
@@ -13,6 +15,7 @@ from gateway.mime.quoting import html_text
 from gateway.transform.placing import NotPlaceable
 
 LOOK = 4_000_000
+_WORD = re.compile(r"[A-Za-z0-9]{4,}")
 _PROBE = "<>/ab-\n"
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
@@ -48,6 +51,11 @@ class TextBody:
             source = to_text(self.data, self.part.charset)
             self._visible = html_text(source) if self.html else source
         return self._visible
+
+    def may_hold(self, lines: Sequence[str]) -> bool:
+        """False when the longest ASCII word of the lines stands nowhere, so that a closer look is not needed."""
+        word = max(_WORD.findall(" ".join(lines)), key=len, default="")
+        return not (word and self.superset) or word.lower().encode("ascii") in self.data.lower()
 
     def source(self) -> str:
         """The body for finding positions: one character an octet where the charset holds ASCII, else decoded.
