@@ -33,7 +33,7 @@ test: setup ## all tests, with branch coverage
 check: setup ## linters, types, layering, configuration and rule cases, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy gateway tests deploy $(wildcard bench/*.py)
 	$(BIN)/lint-imports
 	$(BIN)/civicgate check
 	$(BIN)/python -m pytest -q tests/unit/docs
