@@ -30,6 +30,8 @@ from gateway.settings import InspectionSettings
 
 HEADER = struct.Struct("!Q")
 """Length of the pickle that follows, in both directions. A request's header carries the file descriptor."""
+READY = b"\x06"
+"""Said once, when all is imported and limited: only then does a request's time begin."""
 _PR_SET_PDEATHSIG = 1
 _OPEN_FILES = 64
 _SPARE_CPU = 5
@@ -77,6 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     if os.getppid() != parent:
         return
     with socket.socket(fileno=number) as channel:
+        channel.sendall(READY)
         while (request := _receive(channel)) is not None:
             payload, descriptor = request
             _renew_cpu(seconds)

@@ -182,6 +182,7 @@ class _Lane:
     ) -> Any:
         healthy = ended = False
         try:
+            await process.ready()
             async with asyncio.timeout(self._settings.timeout):
                 result = await process.call(function, message, arguments(process.told))
             healthy = True

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gateway.checks.child import HEADER, Outcome
+from gateway.checks.child import HEADER, READY, Outcome
 from gateway.errors import CivicgateError, ControlError
 from gateway.settings import InspectionSettings
 from gateway.spool import SpooledMessage
@@ -24,6 +24,7 @@ from gateway.spool import SpooledMessage
 _MAX_ANSWER = 256 * 1024 * 1024
 _PIECE = 1024 * 1024
 _REAP_SECONDS = 10.0
+_START_SECONDS = 30.0
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from gateway.checks.child import main; main(sys.argv[2:])"
 )
@@ -32,7 +33,10 @@ _PLAIN_BUILTINS = frozenset({"set", "frozenset", "bytearray", "complex", "range"
 
 
 class InspectionProcess:
-    """One process and its socket. ``told``: digest of the definitions that it has compiled."""
+    """One process and its socket.
+
+    ``told``: digest of the definitions that it has compiled.
+    """
 
     def __init__(self, settings: InspectionSettings) -> None:
         """Start it. Raises :class:`ControlError` (``unavailable``) when the system cannot."""
@@ -50,7 +54,18 @@ class InspectionProcess:
             theirs.close()
         ours.setblocking(False)
         self._socket = ours
+        self._ready = False
         self.told = ""
+
+    async def ready(self) -> None:
+        """Wait until it has started. Raises :class:`ControlError` (``unavailable``); then it must be killed."""
+        if self._ready:
+            return
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                self._ready = await self._exactly(len(READY)) == READY
+        except (OSError, EOFError) as error:  # TimeoutError is an OSError
+            raise ControlError("unavailable", f"inspection process {self.pid} does not start") from error
 
     @property
     def pid(self) -> int:
