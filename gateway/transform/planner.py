@@ -122,7 +122,8 @@ class _Plan:
             self._mark_header(transform, "the body is signed or encrypted" if self.sealed else "there is no text body")
 
     def _mark_header(self, transform: Transform, why: str) -> None:
-        name, value = HEADERS[transform.kind], " ".join(" ".join(transform.lines).split())
+        name, words = HEADERS[transform.kind], " ".join(transform.lines).split()
+        value = "".join(c for c in " ".join(words) if c.isprintable())
         there = fields_named(self.message.root, name)
         if any(legend_present(field_value(self.buffer, known), transform.lines) for known in there):
             self.notes.append(f"{transform.kind.value}: already in the header")

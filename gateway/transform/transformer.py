@@ -4,6 +4,7 @@ Small messages are planned where we stand; large ones by a runner that the compo
 Refuses to hand out a message when any demanded transform failed.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
@@ -86,7 +87,8 @@ class Outgoing:
             for piece in self._edits.pieces(self._source.buffer):
                 yield piece
                 if isinstance(piece, memoryview):
-                    piece.release()
+                    with contextlib.suppress(BufferError):  # a transport still holds it: it goes when that is done
+                        piece.release()
         else:
             yield from self._source.chunks()
 
