@@ -53,7 +53,7 @@ def _clamd(settings: Settings, errors: list[str], remarks: list[str]) -> None:
     except CivicgateError as error:
         remarks.append(f"clamd's limits are not compared with smtp.max_message_size: {error.detail}")
         return
-    errors += contradictions(limits, settings.smtp.max_message_size)
+    errors += contradictions(limits, settings.smtp.max_message_size, settings.clamd.scan_timeout)
 
 
 async def _next_hop(settings: Settings, hostname: str, errors: list[str], remarks: list[str]) -> None:

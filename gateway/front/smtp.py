@@ -336,7 +336,14 @@ class GatewaySession(SmtpSession):
             reply = await transaction.recipient(path)
         finally:
             self._busy = False
-        self.reply(reply)
+        self._answer(reply)
+
+    def _answer(self, reply: Reply) -> None:
+        """The pipeline's answer. 421 from the next hop ends our session too: that is what the code says."""
+        if reply.code == 421:
+            self.close(reply)
+        else:
+            self.reply(reply)
 
     @syntax("DATA")
     async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
@@ -416,7 +423,7 @@ class GatewaySession(SmtpSession):
                 transaction.refused(refusal, receiver.received)
                 self.reply(refusal)
             else:
-                self.reply(await transaction.finish(message))
+                self._answer(await transaction.finish(message))
         finally:
             self._busy = False
             if self._transaction is transaction:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from gateway.hold.values import is_automatic
-from gateway.mime import addresses, field_value, parse
+from gateway.mime import addresses, field_value, parse, raw_value
 from gateway.model.envelope import Client
 
 _BLANK = re.compile(rb"\r?\n\r?\n")
@@ -58,7 +58,7 @@ class HeaderFacts:
             for field in parse(self._block).root.fields:
                 name = field.name.lower()
                 if name in ("from", "sender"):
-                    authors += [mailbox.address for mailbox in addresses(field_value(self._block, field))]
+                    authors += [mailbox.address for mailbox in addresses(raw_value(self._block, field))]
                 elif name in ("subject", "auto-submitted", "precedence", "list-id"):
                     fields.setdefault(name, field_value(self._block, field))
             self._rest = fields.get("subject", ""), tuple(authors), is_automatic(fields)

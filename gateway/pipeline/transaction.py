@@ -212,6 +212,7 @@ class Transaction:
         services = self._services
         if services.rules.rules:
             findings = await self._findings(envelope, message)
+            record.failures = findings.failures
             verdict = await self._decide(envelope, findings)
         else:
             verdict = Verdict((RecipientGroup(envelope.recipients, Disposition.PASS),))

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.metrics import MESSAGE_BYTES, MESSAGES, RECIPIENTS, RULE_MATCHES
 from gateway.model.envelope import Envelope
+from gateway.model.finding import ControlFailure
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RuleMatch, Verdict
 from gateway.records.log import logger
@@ -19,7 +20,7 @@ class Record:
     """Facts of one transaction, collected while it runs."""
 
     __slots__ = (
-        "actions", "envelope", "message_id", "notes", "problem", "recipients", "size", "times", "total", "verdict"
+        "actions", "envelope", "failures", "message_id", "notes", "problem", "recipients", "size", "times", "total", "verdict"
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, size: int, message_id: str, times: dict[str, float]) -> None:
@@ -31,6 +32,8 @@ class Record:
         self.recipients = tuple(recipient.address for recipient in envelope.recipients)
         self.actions: list[str] = []
         """What was done to the message: ``legend``, ``encrypt`` …"""
+        self.failures: tuple[ControlFailure, ...] = ()
+        """Controls that could not answer, whatever the rules made of it."""
         self.notes: list[str] = []
         self.problem = ""
         self.total = 0.0
@@ -118,9 +121,8 @@ class Recorder:
             fields["login"] = envelope.client.login
         if matches:
             fields["rules"] = ",".join(f"{m.rule}{'' if m.mode == 'enforce' else '(' + m.mode + ')'}" for m in matches)
-        failed = sorted({m.failed_control for m in matches if m.failed_control})
-        if failed:
-            fields["failed_controls"] = ",".join(failed)
+        if record.failures:
+            fields["failed_controls"] = "; ".join(f"{f.check} {f.reason}: {f.detail}" for f in record.failures)
         if record.actions:
             fields["actions"] = ",".join(record.actions)
         if record.notes:
