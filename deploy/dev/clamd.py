@@ -106,6 +106,7 @@ def start_clamd(
     program = clamd_program()
     if program is None:
         raise ClamdNotStartedError("clamd is not installed (Debian package clamav-daemon)")
+    directory = directory.resolve()  # clamd takes absolute paths only
     directory.mkdir(parents=True, exist_ok=True)
     path, config, log = directory / "clamd.sock", directory / "clamd.conf", directory / "clamd.log"
     if len(os.fsencode(path)) > 107:
