@@ -105,7 +105,7 @@ async def test_nothing_asked_starts_nothing(inspector: Inspector, envelope: Enve
     [
         ("abort", "crashed", "SIGABRT"),
         ("loop", "timeout", "over 0.7 s"),
-        ("hoard_slowly", "limit", "memory"),
+        ("hoard", "limit", "memory"),
         ("stumble", "crashed", "ZeroDivisionError"),
         ("answer_evil", "crashed", "has no place in an answer"),
     ],

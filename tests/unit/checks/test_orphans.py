@@ -12,7 +12,7 @@ def test_processes_end_with_a_parent_that_is_killed() -> None:
         "import asyncio, os, sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]; import hostile_functions as bad\n"
         "from gateway.checks.inspector import Inspector; from gateway.settings import InspectionSettings\n"
         "from gateway.spool import SpooledMessage\n"
-        "def main():\n"
+        "async def main():\n"
         "    one = Inspector(InspectionSettings(), ())\n"
         "    print(await one.run(bad.sleep, SpooledMessage.of(bytes(100000)), 0.0), flush=True)\n"
         "    await one.run(bad.loop, SpooledMessage.of(bytes(100000)))\n"
