@@ -6,8 +6,6 @@ never from mail.
 """
 
 import os
-import shutil
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -95,16 +93,6 @@ BUILD_INFO = Gauge(
 def metric_names() -> list[str]:
     """Names as Prometheus sees them, sorted."""
     return sorted(f.name + ("_total" if f.type == "counter" else "") for f in REGISTRY.collect())
-
-
-def prepare(directory: Path) -> None:
-    """Empty the folder in which processes share values, and point prometheus-client to it.
-
-    Must be called before the metrics are first used in this process, by the parent process only.
-    """
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    os.environ[MULTIPROCESS] = str(directory.resolve())
 
 
 def exposition() -> bytes:

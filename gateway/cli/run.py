@@ -2,7 +2,10 @@
 
 import argparse
 import asyncio
+import os
+import shutil
 import sys
+from pathlib import Path
 from typing import Any
 
 from gateway.errors import CivicgateError
@@ -16,9 +19,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Start the workers and the observer; come back when all have ended."""
-    from gateway.metrics import prepare  # noqa: PLC0415 - metrics must know their folder before anything imports them
-
-    prepare(settings.metrics.directory)
+    _share_metrics(settings.metrics.directory)
     from gateway.app import load_policy, own_hostname, serve  # noqa: PLC0415
     from gateway.metrics import forget_process  # noqa: PLC0415
     from gateway.observer import Observer  # noqa: PLC0415
@@ -61,6 +62,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     code = parent.run()
     log.info("civicgate has stopped")
     return code
+
+
+def _share_metrics(directory: Path) -> None:
+    """Empty the folder in which processes share values. prometheus-client reads the variable when it is imported."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory.resolve())
 
 
 async def _observe(observer: Any, log: Any) -> int:
