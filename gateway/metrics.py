@@ -7,8 +7,8 @@ never from mail.
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 REGISTRY = CollectorRegistry()
@@ -93,15 +93,6 @@ BUILD_INFO = Gauge(
 def metric_names() -> list[str]:
     """Names as Prometheus sees them, sorted."""
     return sorted(f.name + ("_total" if f.type == "counter" else "") for f in REGISTRY.collect())
-
-
-def exposition() -> bytes:
-    """The text format: of all processes when they share a folder, else of this one."""
-    if MULTIPROCESS in os.environ:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
-    return generate_latest(REGISTRY)
 
 
 def forget_process(pid: int) -> None:

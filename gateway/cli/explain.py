@@ -8,6 +8,8 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,6 @@ from gateway.pipeline.membership import Membership
 from gateway.policy import Explanation, Outcome, RuleSet, decide, explain
 from gateway.settings import Settings
 from gateway.spool import SpooledMessage
-
-_NOT_SHOWN = (Outcome.OFF,)
 
 
 def register(commands: Any) -> None:
@@ -54,11 +54,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     now = datetime.now(UTC)
     verdict = decide(envelope, findings, rules, now, exceptions)
     explanations = explain(envelope, findings, rules, now, exceptions)
-    reply = reply_for(verdict)
     if args.json:
-        print(json.dumps(_as_json(verdict, explanations, findings, reply), indent=2, ensure_ascii=False))
+        print(json.dumps(_as_json(verdict, explanations, findings), indent=2, ensure_ascii=False))
     else:
-        _print(args, envelope, findings, verdict, explanations, reply, rules)
+        for line in _Report(envelope, findings, verdict, explanations, rules, args.all).lines():
+            print(line)
     return 0
 
 
@@ -132,55 +132,65 @@ def reply_for(verdict: Verdict) -> Reply:
     return Reply.of(250, "", "(the next hop's reply)")
 
 
-def _print(
-    args: argparse.Namespace,
-    envelope: Envelope,
-    findings: Findings,
-    verdict: Verdict,
-    explanations: tuple[Explanation, ...],
-    reply: Reply,
-    rules: RuleSet,
-) -> None:
-    side = "inside" if envelope.client.inside else "outside"
-    print(f"Message of {findings.size} octets from <{envelope.sender.address}> ({side})")
-    for failure in findings.failures:
-        print(f"Control {failure.check} failed ({failure.reason}): {failure.detail}")
-    print("\nWhat was found")
-    shown = [f for f in findings.items if f.evidence or f.check is not Check.HEADER]
-    for finding in shown:
-        where = f" in part {finding.part}" if finding.part else ""
-        times = f" ({finding.count} times)" if finding.count > 1 else ""
-        print(f"  {finding.check}: {finding.kind}{where}{times} {finding.evidence}".rstrip())
-    if not shown:
-        print("  nothing")
-    print("\nRules")
-    quiet = 0
-    for one in explanations:
-        if one.outcome in _NOT_SHOWN or (one.outcome is Outcome.DOES_NOT and not args.all):
-            quiet += 1
-            continue
-        rule = rules.get(one.rule)
-        lines = one.lines()
-        print(f"  {lines[0]} — {one.title}" + (f" [{', '.join(rule.source)}]" if rule else ""))
-        for line in lines[1:]:
-            print(f"  {line}")
-    if quiet:
-        print(f"  {quiet} more do not fire" + ("" if args.all else " (--all shows them)"))
-    print("\nOutcome")
-    for group in verdict.groups:
-        to = ", ".join(f"<{recipient.address}>" for recipient in group.recipients)
-        changes = ", ".join(transform.kind for transform in group.transforms)
-        print(f"  {to}: {group.disposition}" + (f", changed: {changes}" if changes else ""))
-        for order in group.holds:
-            print(f"    held in «{order.queue}» for {' and '.join(order.roles) or 'the fallback role'}: {order.reason}")
-    print("\nReply to the client")
-    for row in reply.encode().decode("utf-8", "replace").splitlines():
-        print(f"  {row}")
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """All that is to be printed."""
+
+    envelope: Envelope
+    findings: Findings
+    verdict: Verdict
+    explanations: tuple[Explanation, ...]
+    rules: RuleSet
+    everything: bool
+
+    def lines(self) -> Iterator[str]:
+        """The report, for a person."""
+        side = "inside" if self.envelope.client.inside else "outside"
+        yield f"Message of {self.findings.size} octets from <{self.envelope.sender.address}> ({side})"
+        for failure in self.findings.failures:
+            yield f"Control {failure.check} failed ({failure.reason}): {failure.detail}"
+        yield from ("", "What was found", *(self._found() or ["  nothing"]))
+        yield from ("", "Rules", *self._rules())
+        yield from ("", "Outcome", *self._outcome())
+        yield from ("", "Reply to the client")
+        for row in reply_for(self.verdict).encode().decode("utf-8", "replace").splitlines():
+            yield f"  {row}"
+
+    def _found(self) -> list[str]:
+        rows = []
+        for finding in self.findings.items:
+            if finding.check is Check.HEADER and not finding.evidence:
+                continue
+            where = f" in part {finding.part}" if finding.part else ""
+            times = f" ({finding.count} times)" if finding.count > 1 else ""
+            rows.append(f"  {finding.check}: {finding.kind}{where}{times} {finding.evidence}".rstrip())
+        return rows
+
+    def _rules(self) -> Iterator[str]:
+        quiet = 0
+        for one in self.explanations:
+            if one.outcome is Outcome.OFF or (one.outcome is Outcome.DOES_NOT and not self.everything):
+                quiet += 1
+                continue
+            rule = self.rules.get(one.rule)
+            first, *rest = one.lines()
+            yield f"  {first} — {one.title}" + (f" [{', '.join(rule.source)}]" if rule else "")
+            yield from (f"  {row}" for row in rest)
+        if quiet:
+            yield f"  {quiet} more do not fire" + ("" if self.everything else " (--all shows them)")
+
+    def _outcome(self) -> Iterator[str]:
+        for group in self.verdict.groups:
+            to = ", ".join(f"<{recipient.address}>" for recipient in group.recipients)
+            changes = ", ".join(transform.kind for transform in group.transforms)
+            yield f"  {to}: {group.disposition}" + (f", changed: {changes}" if changes else "")
+            for order in group.holds:
+                who = " and ".join(order.roles) or "the fallback role"
+                yield f"    held in «{order.queue}» for {who}: {order.reason}"
 
 
-def _as_json(
-    verdict: Verdict, explanations: tuple[Explanation, ...], findings: Findings, reply: Reply
-) -> dict[str, Any]:
+def _as_json(verdict: Verdict, explanations: tuple[Explanation, ...], findings: Findings) -> dict[str, Any]:
+    reply = reply_for(verdict)
     return {
         "reply": {"code": reply.code, "enhanced": reply.enhanced, "lines": list(reply.lines)},
         "failures": [{"check": f.check, "reason": f.reason, "detail": f.detail} for f in findings.failures],
