@@ -17,10 +17,10 @@ from typing import Protocol
 from gateway.model.envelope import Client, Direction, Envelope, ExceptionRecord, Recipient, Sender, domain_of, fold
 from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
 from gateway.model.verdict import RecipientGroup, Verdict
+from gateway.policy.case_schema import Case, CaseAttachment, CaseMessage, Expect
 from gateway.policy.compiled import Rule
 from gateway.policy.engine import decide
 from gateway.policy.ruleset import RuleSet
-from gateway.policy.schema import Case, CaseAttachment, CaseMessage, Expect
 
 CITY = "city.example"
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)

@@ -12,28 +12,21 @@ from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, HoldOrder, Mode, Notice, Transform, TransformKind
 from gateway.policy import schema
 from gateway.policy.conditions import (
-    NO,
-    YES,
-    Aspect,
     AttachmentIs,
     AutomaticReply,
     ContentIs,
     ControlFailed,
     DirectionIs,
     ExceptionFor,
-    Facts,
     HeaderIs,
     KindIs,
-    Node,
-    Not,
     RecipientIs,
     SenderIs,
     SignatureBlockMissing,
     SizeIs,
-    every,
-    some,
-    walk,
 )
+from gateway.policy.logic import NO, YES, Aspect, Facts, Node, Not, every, some, walk
+from gateway.policy.shapes import REPLY_LINE, Strict
 from gateway.source import Document
 
 CONTROL_QUEUE = "control-failure"
@@ -147,7 +140,7 @@ def _reply(spec: schema.RuleFile, refusal: schema.Reject | schema.Defer, fill: C
     """The policy's words, then the clauses and the rule, so that the sender can look them up and IT can find it."""
     rows = fill(refusal.text).split("\n")
     tail = f"Policy {', '.join(spec.source)} [{spec.id}]"
-    if len(rows[-1]) + len(tail) + 2 <= schema.REPLY_LINE:
+    if len(rows[-1]) + len(tail) + 2 <= REPLY_LINE:
         end = "" if rows[-1].endswith((".", "!", "?")) else "."
         rows[-1] = f"{rows[-1]}{end} {tail}"
     else:
@@ -193,7 +186,7 @@ def compile_condition(spec: schema.Condition) -> Node:
     return every(nodes)
 
 
-_LISTED: Mapping[str, Callable[[schema.Strict], Node]] = {
+_LISTED: Mapping[str, Callable[[Strict], Node]] = {
     "sender": SenderIs,
     "recipient": RecipientIs,
     "header": HeaderIs,

@@ -25,7 +25,8 @@ from gateway.model.verdict import (
     Verdict,
 )
 from gateway.policy.compiled import Rule
-from gateway.policy.conditions import NO, UNKNOWN, YES, Aspect, AutomaticReply, Facts, grounds
+from gateway.policy.conditions import AutomaticReply
+from gateway.policy.logic import NO, UNKNOWN, YES, Aspect, Facts, grounds
 from gateway.policy.ruleset import RuleSet
 
 _ORDER = {kind: n for n, kind in enumerate(TransformKind)}

@@ -10,7 +10,7 @@ from gateway.model.finding import Findings
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, Mode, TransformKind
 from gateway.policy.compiled import Rule
-from gateway.policy.conditions import NO, YES, Facts, Trace, Truth
+from gateway.policy.logic import NO, YES, Facts, Trace, Truth
 from gateway.policy.ruleset import RuleSet
 
 

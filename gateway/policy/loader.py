@@ -7,6 +7,7 @@ files; knows no clock and no network.
 
 import difflib
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.verdict import Transform, TransformKind
 from gateway.policy.compiled import Rule, compile_rule
 from gateway.policy.ruleset import RuleSet
-from gateway.policy.schema import PLACEHOLDER, RuleFile
+from gateway.policy.schema import RuleFile
 from gateway.source import Document, Path_, read_yaml, validate
 
 DEFAULT_VARIABLES: Mapping[str, str] = {
@@ -24,6 +25,7 @@ DEFAULT_VARIABLES: Mapping[str, str] = {
 }
 """What texts may name, with the values of the settings' defaults (``notices.city_name``, ``.transfer_service``)."""
 
+_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _TEXTS = {"text", "reason", "tell_sender", "value", "lines", "wordings"}
 
 
@@ -72,7 +74,7 @@ def load_rules(
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """Resolve ``{placeholders}``; all must be known."""
-    return PLACEHOLDER.sub(lambda match: values[match[1]], text)
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -120,7 +122,7 @@ def _unknown_names(
 def _placeholders(document: Document, values: Mapping[str, str]) -> Iterable[ConfigError]:
     for path, text in _leaves(document.data):
         if path[0] == "then" and _key(path) in _TEXTS:
-            for name in PLACEHOLDER.findall(text):
+            for name in _PLACEHOLDER.findall(text):
                 if name not in values:
                     yield document.error(path, f"{{{name}}} has no value; known are {', '.join(sorted(values))}")
 

@@ -7,16 +7,8 @@ from functools import cached_property
 from gateway.model.finding import Check, LegendText, Questions
 from gateway.model.verdict import Disposition, Mode
 from gateway.policy.compiled import Rule, legend_of
-from gateway.policy.conditions import (
-    AUTO_SUBMITTED,
-    AutomaticReply,
-    ContentIs,
-    HeaderIs,
-    KindIs,
-    Node,
-    SizeIs,
-    walk,
-)
+from gateway.policy.conditions import AUTO_SUBMITTED, AutomaticReply, ContentIs, HeaderIs, KindIs, SizeIs
+from gateway.policy.logic import Node, walk
 from gateway.policy.schema import Condition
 
 

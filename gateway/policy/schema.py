@@ -5,90 +5,31 @@ that would let mail go in clear. Meaning across files (unknown types, duplicate 
 Design section 5; every key is described in ``docs/rules.md``.
 """
 
-import base64
-import binascii
-import re
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import re2
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from gateway.model.envelope import Direction
 from gateway.model.finding import Check, Confidence
-from gateway.model.verdict import Disposition, Mode, TransformKind
-from gateway.source import parse_duration, parse_size
-
-T = TypeVar("T")
-
-ID_PATTERN = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
-REPLY_LINE = 400
-"""Octets of a reply line at most: RFC 5321 section 4.5.3.1.5 allows 512 with code, ids and CRLF, which are added."""
-
-
-class _OneOrMany(Generic[T]):
-    """Marks a tuple that may be written as a single value."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(_as_list, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        many = handler(schema)
-        return {"anyOf": [many["items"], many]}
-
-
-class _NotEmpty:
-    """Marks a tuple that has at least one value; said only when its values are right in themselves."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(_not_empty, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {**handler(schema), "minItems": 1}
-
-
-class _Written:
-    """A value that is written as text and read by ``parse``."""
-
-    def __init__(self, parse: Callable[[object], object], schema: dict[str, Any]) -> None:
-        self.parse, self.schema = parse, schema
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self.parse, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return self.schema
-
-
-def _as_list(value: object) -> object:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _not_empty(value: tuple[T, ...]) -> tuple[T, ...]:
-    if not value:
-        raise ValueError("needs at least one value")
-    return value
-
-
-def _confidence(value: object) -> Confidence:
-    if isinstance(value, str) and value in ("low", "medium", "high"):
-        return Confidence[value.upper()]
-    if isinstance(value, Confidence):
-        return value
-    raise ValueError("is low, medium or high")
+from gateway.model.verdict import Disposition, Mode
+from gateway.policy.case_schema import Case
+from gateway.policy.shapes import (
+    AnyNumber,
+    Duration,
+    Id,
+    Level,
+    Lines,
+    Many,
+    ReplyText,
+    Size,
+    Some,
+    Strict,
+    Text,
+    Written,
+    as_list,
+    some_key,
+)
 
 
 def _virus(value: object) -> object:
@@ -96,7 +37,7 @@ def _virus(value: object) -> object:
         return ["*"]
     if value is False:
         raise ValueError("is true or a pattern for the signature's name; for «no virus» write not: {virus: true}")
-    return _as_list(value)
+    return as_list(value)
 
 
 def _regex(value: str) -> str:
@@ -110,68 +51,6 @@ def _regex(value: str) -> str:
             f"is not a regular expression: {text.decode() if isinstance(text, bytes) else text}"
         ) from error
     return value
-
-
-def _ascii_lines(value: str) -> str:
-    """Reply text: printable ASCII (RFC 5321 section 4.2; UTF-8 would need SMTPUTF8 of the client), short lines."""
-    for row in value.strip("\n").split("\n"):
-        if len(row) > REPLY_LINE:
-            raise ValueError(f"has a line longer than {REPLY_LINE} characters")
-        if not row.isascii() or not row.isprintable():
-            raise ValueError("is read by mail servers: only printable ASCII")
-    return "\n".join(row.strip() for row in value.strip().split("\n"))
-
-
-def _text_lines(value: object) -> object:
-    """Lines for people: a block of text or a list of lines."""
-    return value.strip("\n").split("\n") if isinstance(value, str) else value
-
-
-def _instant(value: object) -> datetime:
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        raise ValueError('is not an instant like "2026-03-01T09:00:00+00:00"') from None
-    if moment.tzinfo is None:
-        raise ValueError("needs a time zone, e.g. +00:00")
-    return moment
-
-
-_SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
-Some = Annotated[tuple[T, ...], _NotEmpty()]
-Many = Annotated[Some[T], _OneOrMany()]
-Size = Annotated[int, _Written(parse_size, _SIZE_SCHEMA)]
-Duration = Annotated[timedelta, _Written(parse_duration, {"type": "string"})]
-Instant = Annotated[datetime, _Written(_instant, {"type": "string"})]
-Level = Annotated[Confidence, _Written(_confidence, {"enum": ["low", "medium", "high"]})]
-Text = Annotated[str, Field(min_length=1)]
-Id = Annotated[str, Field(pattern=ID_PATTERN)]
-ReplyText = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _ascii_lines(v) if isinstance(v, str) else v)]
-Lines = Annotated[
-    Some[str],
-    _Written(_text_lines, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-]
-
-
-class Strict(BaseModel):
-    """Base of all shapes: frozen, no unknown keys, no key left empty."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_empty(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key, value in data.items():
-                if value is None and isinstance(key, str):
-                    raise ValueError(f"«{key}» is empty")
-        return data
-
-
-def _some_key(model: Strict) -> None:
-    if not model.model_fields_set:
-        keys = ", ".join(info.alias or name for name, info in type(model).model_fields.items())
-        raise ValueError(f"needs at least one of: {keys}")
 
 
 # --- when -------------------------------------------------------------------------------------------------------------
@@ -197,7 +76,7 @@ class SenderCondition(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "SenderCondition":
-        _some_key(self)
+        some_key(self)
         return self
 
 
@@ -212,7 +91,7 @@ class RecipientCondition(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "RecipientCondition":
-        _some_key(self)
+        some_key(self)
         return self
 
 
@@ -224,7 +103,7 @@ class SizeCondition(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "SizeCondition":
-        _some_key(self)
+        some_key(self)
         return self
 
 
@@ -260,7 +139,7 @@ class AttachmentCondition(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "AttachmentCondition":
-        _some_key(self)
+        some_key(self)
         return self
 
 
@@ -302,7 +181,7 @@ class Condition(Strict):
     content: Many[ContentCondition] = ()
     virus: Annotated[
         tuple[str, ...],
-        _Written(
+        Written(
             _virus, {"anyOf": [{"const": True}, {"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
         ),
     ] = ()
@@ -318,7 +197,7 @@ class Condition(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "Condition":
-        _some_key(self)
+        some_key(self)
         return self
 
     def has_exception(self) -> bool:
@@ -350,7 +229,7 @@ class Hold(Strict):
     """Keep until the roles have decided."""
 
     queue: Id
-    approvers: Annotated[tuple[Id, ...], _OneOrMany()] = ()
+    approvers: AnyNumber[Id] = ()
     expires: Duration | None = None
     reason: Text
     tell_sender: str = ""
@@ -406,7 +285,7 @@ class Actions(Strict):
 
     @model_validator(mode="after")
     def _sensible(self) -> "Actions":
-        _some_key(self)
+        some_key(self)
         dispositions = [key for key in ("reject", "defer", "discard", "hold") if getattr(self, key)]
         if len(dispositions) > 1:
             raise ValueError(f"{' and '.join(dispositions)} cannot happen together")
@@ -422,116 +301,6 @@ class Actions(Strict):
             if getattr(self, value.value):
                 return value
         return Disposition.PASS
-
-
-# --- cases ------------------------------------------------------------------------------------------------------------
-
-
-class CaseAttachment(Strict):
-    """An attachment: its content as text or base64, filled with zero octets up to ``size``."""
-
-    name: str = ""
-    type: str = "application/octet-stream"
-    text: str | None = None
-    base64: str | None = None
-    size: Size | None = None
-
-    @field_validator("base64")
-    @classmethod
-    def _decodes(cls, value: str) -> str:
-        try:
-            base64.b64decode("".join(value.split()), validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"is not base64: {error}") from error
-        return value
-
-    @model_validator(mode="after")
-    def _content(self) -> "CaseAttachment":
-        if not self.model_fields_set & {"text", "base64", "size"} or self.model_fields_set >= {"text", "base64"}:
-            raise ValueError("needs text, base64 or size; text and base64 cannot stand together")
-        return self
-
-
-class CaseMessage(Strict):
-    """The message of a case: made from these keys, written out whole, or a file beside the rule."""
-
-    from_: Annotated[str, Field(alias="from")]
-    to: Many[Text]
-    subject: str = "A case"
-    text: str | None = None
-    html: str | None = None
-    headers: dict[str, str | tuple[str, ...]] = {}
-    attachments: tuple[CaseAttachment, ...] = ()
-    raw: str | None = None
-    file: str | None = None
-    size: Size | None = None
-    """Octets that the message is taken to have, without building so many."""
-
-    @model_validator(mode="after")
-    def _file_alone(self) -> "CaseMessage":
-        made = self.model_fields_set & {"subject", "text", "html", "headers", "attachments"}
-        whole = self.model_fields_set & {"raw", "file"}
-        if len(whole) > 1 or (whole and made):
-            raise ValueError(f"{' and '.join(sorted([*whole, *made])[:2])} cannot stand together")
-        return self
-
-
-class CaseException(Strict):
-    """An exception record in force."""
-
-    kind: Id
-    sender: str = "*"
-    recipient: str = "*"
-    expires: Instant | None = None
-    uses_left: int | None = None
-    max_size: Size | None = None
-
-
-class CaseSender(Strict):
-    """What the directory says of the sender."""
-
-    marks: Many[Text] = ()
-    department: str = ""
-    lists: Many[Text] = ()
-
-
-class Given(Strict):
-    """Facts that a case takes for granted because they need a server or a directory."""
-
-    virus: str | None = None
-    failed: Many[Check] = ()
-    exceptions: tuple[CaseException, ...] = ()
-    now: Instant | None = None
-    sender: CaseSender = CaseSender()
-    lists: dict[str, Many[Text]] = {}
-    """Recipient's address -> what lists it is; ``@city-wide`` marks a city-wide one."""
-    inside: bool | None = None
-    """Whether the client is the city's own; default: the sender's domain is city.example."""
-
-
-class Expect(Strict):
-    """What must come out for the recipients ``to`` (default: all)."""
-
-    to: Many[Text] = ()
-    disposition: Disposition = Disposition.PASS
-    transforms: tuple[TransformKind, ...] = ()
-    matches: tuple[Id, ...] | None = None
-    reply: str | None = None
-
-    def fires(self, rule: str) -> bool:
-        """True when the rule has to match for this to come out."""
-        if self.matches is not None:
-            return rule in self.matches
-        return self.disposition is not Disposition.PASS or bool(self.transforms)
-
-
-class Case(Strict):
-    """One message in, the exact outcome out."""
-
-    it: Text
-    message: CaseMessage
-    given: Given = Given()
-    expect: Many[Expect]
 
 
 class RuleFile(Strict):
@@ -584,6 +353,3 @@ class RuleFile(Strict):
 def schema(model: type[BaseModel] = RuleFile) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a rule file, for editors. It refuses less than loading does."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(by_alias=True)}
-
-
-PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")

@@ -10,8 +10,8 @@ from gateway.directory import load_directory
 from gateway.model.envelope import Envelope
 from gateway.model.finding import Findings, Questions
 from gateway.policy import RuleSet, load_rules, load_types, run_cases
+from gateway.policy.case_schema import Case
 from gateway.policy.cases import envelope_of, message_of
-from gateway.policy.schema import Case
 from gateway.settings import InspectionSettings
 from gateway.source import parse_yaml, validate
 

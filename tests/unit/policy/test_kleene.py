@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
 from gateway.model.finding import Check, Finding, Findings
 from gateway.policy.compiled import compile_condition
-from gateway.policy.conditions import NO, UNKNOWN, YES, Facts
+from gateway.policy.logic import NO, UNKNOWN, YES, Facts
 from gateway.policy.schema import Condition
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
