@@ -20,15 +20,15 @@ def _best(times: int, ask: Any) -> float:
     return min(spans)
 
 
-def test_shipped_rules_decide_an_ordinary_message_in_a_tenth_of_a_millisecond(world: Any) -> None:
-    """One recipient, all shipped rules: 30 µs measured; the bound leaves room for slower machines."""
+def test_shipped_rules_decide_an_ordinary_message_far_under_a_millisecond(world: Any) -> None:
+    """One recipient, all shipped rules: 30 µs measured; the bound leaves room for a slow machine under coverage."""
     rules = load_rules(RULES)
     envelope, findings = (
         world.envelope(world.to("a@b.example")),
         world.findings(Finding(Check.SIGNATURE_BLOCK, "missing")),
     )
     hundred = _best(5, lambda: [decide(envelope, findings, rules, world.now) for _ in range(100)])
-    assert hundred / 100 < 200e-6
+    assert hundred / 100 < 500e-6
 
 
 def test_ten_thousand_recipients_cost_no_ten_thousand_decisions(world: Any) -> None:
