@@ -139,6 +139,7 @@ def _revision(path: Path) -> str:
 def _upgrade(path: Path, busy_timeout: float) -> None:
     from alembic import command  # noqa: PLC0415 - only the first start pays for loading it
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": busy_timeout}, poolclass=NullPool)
@@ -149,5 +150,7 @@ def _upgrade(path: Path, busy_timeout: float) -> None:
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+    except CommandError as error:
+        raise StoreError(f"the store {path} is of another version of the gateway: {error}") from error
     finally:
         engine.dispose()

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import OperatorError
+from gateway.errors import OperatorError, StoreError
 from gateway.hold import rows, values
 from gateway.hold.approval import Slot, assign, identity
 from gateway.hold.bodies import Damaged
@@ -142,16 +142,25 @@ class Desk:
         )
         async with self._core.database.read() as connection:
             found = (await connection.execute(due)).scalars().all()
+        problem: StoreError | None = None
         for ident in found:
-            reading = await self.read(ident)
-            if reading.item.state not in (State.HELD, State.DAMAGED) or reading.item.expires > now:
-                continue
             try:
-                await self._end(reading, Event.EXPIRE, GATEWAY, "nobody decided in time", None)
-            except Moved:
-                continue  # another process did
-            count += 1
+                count += await self._expire(ident, now)
+            except StoreError as error:  # one that cannot be read must not keep the others
+                problem = error
+        if problem is not None:
+            raise problem
         return count
+
+    async def _expire(self, ident: str, now: datetime) -> int:
+        reading = await self.read(ident)
+        if reading.item.state not in (State.HELD, State.DAMAGED) or reading.item.expires > now:
+            return 0
+        try:
+            await self._end(reading, Event.EXPIRE, GATEWAY, "nobody decided in time", None)
+        except Moved:
+            return 0  # another process did
+        return 1
 
     async def entitled(self, ident: str, address: str) -> str:
         """The identity of an approver of this item. Raises OperatorError for everybody else."""

@@ -12,10 +12,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import structlog
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import CivicgateError, StoreError, TransformError
@@ -112,16 +113,29 @@ class Outbox:
         try:
             while True:
                 self._core.wake.clear()
-                try:
-                    await self._hold.desk.expire()
-                    await self._fill(tasks)
-                except CivicgateError as error:
-                    _log.error("outbox-store-failed", error=error.detail)
+                for work in (self._hold.desk.expire, partial(self._fill, tasks)):
+                    try:
+                        await work()
+                    except CivicgateError as error:
+                        _log.error("outbox-store-failed", error=error.detail)
+                    except Exception as error:  # noqa: BLE001 - mail that is ours must go on leaving
+                        _log.error("outbox-crashed", error=repr(error))
                 await self._pause(tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._free_all()
+
+    async def _free_all(self) -> None:
+        """Free also the row that was claimed at the very moment of the stop."""
+        all_mine = update(outbox).where(outbox.c.owner == self._owner, outbox.c.state == OutboxState.WAITING)
+
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(all_mine.values(owner=None, claimed_until=None))
+
+        with contextlib.suppress(StoreError):
+            await self._core.database.write(work)
 
     async def _sweep(self) -> None:
         """What an earlier crash left of bodies goes once, at start."""

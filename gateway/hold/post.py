@@ -126,7 +126,7 @@ class Post:
         self, item: HeldItem, people: Iterable[str], actor: str, values: dict[str, str], now: datetime
     ) -> list[Letter]:
         others = sorted(set(people) - {actor})
-        ident = f"{item.id}-decided{item.round}"
+        ident = f"{item.id}-{values['decision']}{item.round}"  # approved, then damaged and rejected: two letters
         return [self._notice(ident, "decided-approver", others, values, now)] if others else []
 
     def _notice(self, ident: str, name: str, to: Sequence[str], values: dict[str, str], now: datetime) -> Letter:

@@ -1,10 +1,10 @@
 """Rows to values and back, and the two statements that everything hinges on: ``move`` and ``claim``."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Select, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError, StoreError
@@ -23,7 +23,8 @@ from gateway.hold.values import (
 from gateway.model.envelope import Recipient
 from gateway.model.verdict import Transform
 
-Found = Row[Any]
+ASIDE = timedelta(hours=1)
+"""A row that cannot be read (another version wrote it) waits so long, out of the way of all others."""
 
 
 def facts_of(row: Any) -> MessageFacts:
@@ -265,7 +266,14 @@ async def claim(connection: AsyncConnection, owner: str, now: datetime, until: d
         .mappings()
         .first()
     )
-    return None if row is None else _outbox_of(row, await message_by_id(connection, row["message"]))
+    if row is None:
+        return None
+    try:
+        return _outbox_of(row, await message_by_id(connection, row["message"]))
+    except StoreError as error:
+        later = {"owner": None, "claimed_until": None, "next_attempt": now + ASIDE, "last_reply": error.detail}
+        await connection.execute(update(outbox).where(outbox.c.id == row["id"]).values(later))
+        return None
 
 
 async def forget(connection: AsyncConnection, ident: str) -> str:

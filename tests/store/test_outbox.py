@@ -4,7 +4,9 @@ import asyncio
 import email
 import smtplib
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from email import policy
 from itertools import pairwise
@@ -24,6 +26,7 @@ from gateway.hold import (
     Outbox,
     OutgoingGroup,
     State,
+    open_hold,
 )
 from gateway.hold.decide import Order
 from gateway.hold.settle import sort_replies
@@ -52,7 +55,7 @@ def by_address(**replies: Reply) -> Callable[[Delivery], DeliveryResult]:
 async def until(true: Callable[[], bool]) -> None:
     """Wait for it, ten seconds at most."""
     async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110 - what is waited for is in another thread
+        while not true():
             await asyncio.sleep(0.01)
 
 
@@ -241,6 +244,9 @@ async def test_a_damaged_release_is_a_damaged_item(
     assert sink.to("all@city.example") == []
     with pytest.raises(OperatorError, match="damaged since"):
         await hold.desk.approve(Order("T1-h1", "cora@city.example"))
+    await hold.desk.reject(Order("T1-h1", "cora@city.example", comment="please send it again"))
+    await outbox.drain()
+    assert (await hold.desk.read("T1-h1")).item.state is State.RETURNED
 
 
 async def test_a_release_that_is_refused_ends_as_refused(
@@ -286,8 +292,6 @@ async def test_many_workers_share_the_rows(
     hold: Hold, relay: Make, settings: Settings, city: Any, clock: Any, sink: Any
 ) -> None:
     """Four outboxes on two connections to the same file: every row is delivered exactly once."""
-    from gateway.hold import open_hold  # noqa: PLC0415 - only here
-
     for number in range(12):
         await hold.accept(relay(f"r{number}@x.org", transaction=f"T{number}"))
     second = await open_hold(settings, city, clock=clock)
@@ -403,6 +407,38 @@ async def test_a_surprise_in_one_delivery_does_not_end_the_others(
     clock.move(minutes=1)
     await outbox.drain()
     assert relays(sink) == [["b@x.org"], ["a@x.org"]]
+
+
+async def test_a_row_that_cannot_be_read_blocks_nobody(
+    hold: Hold, relay: Make, outbox: Outbox, sink: Any, settings: Settings, clock: Any
+) -> None:
+    """A row or an item with values of another version is put aside; all others go their way."""
+    await hold.accept(relay("odd@x.org"))
+    clock.move(seconds=1)
+    await hold.accept(relay("b@x.org", transaction="T2"))
+    with closing(sqlite3.connect(settings.store.directory / "store.db")) as connection:
+        connection.execute("""UPDATE outbox SET recipients = '[{"novelty": 1}]' WHERE id = 'T1-o1'""")
+        connection.commit()
+    await outbox.drain()
+    await outbox.drain()
+    assert relays(sink) == [["b@x.org"]]
+    assert (await hold.queue_facts()).outbox == 1
+
+
+async def test_an_item_that_cannot_be_read_does_not_stop_the_outbox(
+    hold: Hold, acceptance: Make, sink: Any, settings: Settings, clock: Any
+) -> None:
+    """Expiry meets an unreadable item: the other items expire, and deliveries go on."""
+    await hold.accept(acceptance("T1", outgoing=()))
+    await hold.accept(acceptance("T2"))
+    with closing(sqlite3.connect(settings.store.directory / "store.db")) as connection:
+        connection.execute("UPDATE held SET orders = 'nonsense' WHERE id = 'T1-h1'")
+        connection.commit()
+    clock.move(days=3)
+    running = asyncio.create_task(Outbox(hold, sink, settings.outbox).run())
+    await until(lambda: bool(sink.to("bob@city.example")) and any(d.kind == "return" for d, _ in sink.got))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_bodies_go_when_nothing_needs_them(

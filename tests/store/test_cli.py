@@ -1,0 +1,177 @@
+"""civicgate hold and civicgate exception, as somebody at a terminal sees them."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli import exception, hold
+from gateway.directory import load_directory
+from gateway.errors import OperatorError
+from gateway.hold import Acceptance, HeldGroup, open_hold
+from gateway.settings import PolicySettings, Settings
+
+DIRECTORY = Path(__file__).parents[2] / "config" / "directory.yaml"
+Say = Callable[..., tuple[int, str, str]]
+GARDENER, DIRECTOR, HERALD = (f"{n}@city.example" for n in ("gardener", "parks-director", "communications"))
+
+
+@pytest.fixture
+def own(
+    settings: Settings, acceptance: Callable[..., Acceptance], clock: Any, hold_order: Any, recipient: Any
+) -> Settings:
+    """A store with one held item T1-h1, from the gardener to everyone, and the shipped directory."""
+    own = settings.model_copy(update={"policy": PolicySettings(directory=DIRECTORY)})
+    clock.now = datetime.now(UTC)
+
+    async def fill() -> None:
+        store = await open_hold(own, load_directory(DIRECTORY), clock=clock)
+        to = (recipient("everyone@city.example", lists=("all-staff", "@city-wide")),)
+        group = HeldGroup(to, (hold_order("director", "communications-specialist"),))
+        await store.accept(acceptance(held=(group,), outgoing=(), reverse_path=GARDENER))
+        await store.close()
+
+    asyncio.run(fill())
+    return own
+
+
+@pytest.fixture
+def say(own: Settings, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs one command line: exit code, standard output, standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        parser = argparse.ArgumentParser(prog="civicgate")
+        commands = parser.add_subparsers(dest="command")
+        for module in (hold, exception):
+            module.register(commands)
+        args = parser.parse_args(words)
+        code = {"hold": hold, "exception": exception}[args.command].run(args, own)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def test_a_night_s_work(say: Say) -> None:
+    """List, show, approve twice, history: aligned, plain, with what is still needed."""
+    code, out, _ = say("hold", "list")
+    head, row = out.splitlines()
+    assert code == 0
+    assert row.split()[:5] == ["T1-h1", "held", "all-city", GARDENER, "everyone@city.example"]
+    assert head.index("FROM") == row.index(GARDENER)
+    assert "now" in row
+    code, out, _ = say("hold", "approve", "T1", "--as", "Parks-Director@city.example", "--comment", "official")
+    assert (code, "still needed: communications-specialist (communications@city.example)" in out) == (0, True)
+    assert "SHA-256" in out
+    code, out, _ = say("hold", "approve", "T1", "--as", DIRECTOR)
+    assert (code, "nothing was changed" in out) == (0, True)
+    _, out, _ = say("hold", "show", "T1")
+    assert f"Needs:      communications-specialist: {HERALD}" in out
+    assert f"Said:       approve by {DIRECTOR}" in out
+    assert "People:     412" in out
+    assert "Lists:      all-staff\n" in out
+    code, out, _ = say("hold", "approve", "T1", "--as", HERALD)
+    assert (code, "on its way" in out) == (0, True)
+    _, out, _ = say("hold", "history", "T1")
+    assert [line.split()[3] for line in out.splitlines()[1:] if not line.startswith("    ")] == [
+        "held",
+        "approve",
+        "complete",
+    ]
+    assert "official" in out
+    assert say("hold", "verify")[1].startswith("3 events, none altered.")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("show", "T9"), "There is no held item T9"),
+        (
+            ("approve", "T1", "--as", GARDENER),
+            "sent this message and cannot decide it. Who can: director: parks-director",
+        ),
+        (("approve", "T1", "--as", "clerk@city.example"), "no approver of T1-h1"),
+        (("approve", "T1", "--as", DIRECTOR, "--digest", "beef"), "another message"),
+        (("reject", "T1", "--as", DIRECTOR, "--reason", " "), "needs a reason"),
+        (("release", "T1", "--as", DIRECTOR), "use «hold approve»"),
+        (("show", "T1", "--body"), "--as ADDRESS"),
+        (("show", "T1", "--body", "--as", "it-director@city.example"), "no approver"),
+    ],
+)
+def test_errors_say_what_to_do(say: Say, words: tuple[str, ...], complaint: str) -> None:
+    """Exit code 1, one sentence on standard error, nothing on standard output, nothing done."""
+    code, out, err = say("hold", *words)
+    assert (code, out) == (1, "")
+    assert complaint in err
+    assert "Traceback" not in err
+    assert len(json.loads(say("hold", "history", "T1", "--json")[1])) == 1
+
+
+def test_subject_and_body_are_for_approvers(say: Say) -> None:
+    """Anybody at the console sees metadata; an approver the subject and the body, and the view is recorded."""
+    for words in (("list",), ("show", "T1"), ("list", "--json"), ("show", "T1", "--json")):
+        out = say("hold", *words)[1]
+        assert "Picnic" not in out
+        assert "needle" not in out
+    assert "Subject:    Picnic" in say("hold", "show", "T1", "--as", DIRECTOR)[1]
+    assert "needle" in say("hold", "show", "T1", "--as", DIRECTOR, "--body")[1]
+    events = json.loads(say("hold", "history", "T1", "--json")[1])
+    assert [(e["event"], e["actor"]) for e in events] == [("held", "gateway"), ("view", DIRECTOR)]
+    assert events[1]["os_user"]
+
+
+def test_json_everywhere(say: Say) -> None:
+    """Every command prints JSON when asked, with the same facts."""
+    (listed,) = json.loads(say("hold", "list", "--json")[1])
+    assert (listed["id"], listed["state"], listed["people"]) == ("T1-h1", "held", 412)
+    shown = json.loads(say("hold", "show", "T1", "--as", DIRECTOR, "--body", "--json")[1])
+    assert (shown["subject"], bool(shown["body_base64"])) == ("Picnic", True)
+    said = json.loads(say("hold", "approve", "T1", "--as", DIRECTOR, "--json")[1])
+    assert (said["changed"], [n["role"] for n in said["needs"]]) == (True, ["communications-specialist"])
+    gone = json.loads(say("hold", "reject", "T1", "--as", HERALD, "--reason", "no", "--json")[1])
+    assert gone["state"] == "rejected"
+    assert json.loads(say("hold", "verify", "--json")[1])["events"] == 4
+
+
+def test_list_filters(say: Say) -> None:
+    """By queue and by state; closed items only when asked for."""
+    assert say("hold", "list", "--queue", "encryption")[1] == "Nothing like that is held.\n"
+    say("hold", "reject", "T1", "--as", HERALD, "--reason", "no")
+    assert say("hold", "list")[1] == "Nothing is held.\n"
+    assert "T1-h1" in say("hold", "list", "--state", "rejected")[1]
+    assert "T1-h1" in say("hold", "list", "--state", "all")[1]
+
+
+def test_exceptions_from_first_to_last(say: Say) -> None:
+    """Added, listed, revoked by the beginning of its id, still listed with --all."""
+    words: tuple[str, ...] = ("--kind", "large-message", "--sender", "Maps@city.example", "--recipient", "@example.org")
+    words += ("--until", "7d", "--reason", "Bridge plans", "--approver", "it-director@city.example")
+    added = json.loads(say("exception", "add", *words, "--once", "--max-size", "200 MB", "--json")[1])
+    assert (added["sender"], added["uses_left"], added["max_size"]) == ("maps@city.example", 1, 200_000_000)
+    code, out, _ = say("exception", "list")
+    assert (code, "1 left" in out, "large-message" in out) == (0, True, True)
+    assert "is revoked" in say("exception", "revoke", added["id"][:6])[1]
+    assert "No exception holds now" in say("exception", "list")[1]
+    assert "revoked" in say("exception", "list", "--all")[1]
+    code, _, err = say("exception", "revoke", added["id"])
+    assert (code, "already" in err) == (1, True)
+    for bad in (("--until", "yesterday"), ("--sender", "nobody"), ("--max-size", "huge")):
+        code, _, err = say("exception", "add", *words, *bad)
+        assert (code, bool(err)) == (1, True), bad
+
+
+def test_until() -> None:
+    """A date means its end, a time is local unless it says otherwise, a span counts from now."""
+    now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    assert exception.parse_until("7d", now) - now == timedelta(days=7)
+    assert exception.parse_until("48 h", now) - now == timedelta(days=2)
+    assert exception.parse_until("2026-12-01T17:00+01:00", now) == datetime(2026, 12, 1, 16, 0, tzinfo=UTC)
+    assert exception.parse_until("2026-12-01", now) == datetime(2026, 12, 1, 23, 59, 59).astimezone()
+    for nonsense in ("soon", "", "7 weeks", "2026-13-01"):
+        with pytest.raises(OperatorError, match="not a time"):
+            exception.parse_until(nonsense, now)
