@@ -45,7 +45,7 @@ _CANDIDATES = 1000
 """Lines that look like a quote's head and are none, after which we stop looking: each costs some microseconds."""
 
 _HTML_MARKERS = re.compile(
-    r"<!--.*?(?:-->|\Z)"
+    r"<!--(?:-?>|.*?(?:--!?>|\Z))"
     r"|<(?:style|script)\b.*?(?:</(?:style|script)|\Z)"
     r"|<(?P<quote>blockquote)\b(?P<attributes>[^<>]{0,2000})"
     r"|<(?P<box>(?:div|span|hr|table|p|section|a)\b[^<>]{0,2000}?"
@@ -62,7 +62,7 @@ _CITED = re.compile(r"type\s{0,3}=\s{0,3}[\"']?cite|class\s{0,3}=[^=]{0,80}quote
 _OPENERS = re.compile(r"<(?:div|p|table)\b", re.IGNORECASE)
 
 _MARKUP = re.compile(
-    r"<!--.*?(?:-->|\Z)"
+    r"<!--(?:-?>|.*?(?:--!?>|\Z))"
     r"|<(?P<hidden>script|style|title|template)\b[^>]*(?:>|\Z).*?(?:</(?P=hidden)\b[^>]*(?:>|\Z)|\Z)"
     r"|<(?P<close>/?)(?P<name>[a-z][a-z0-9:-]{0,30})[^>]*(?:>|\Z)"
     r"|<[!?/][^>]*(?:>|\Z)",

@@ -18,8 +18,8 @@ def declare(
     """
     kinds = fields_named(part, "content-type")
     codings = fields_named(part, "content-transfer-encoding")
-    if not part.fields and part.body.start == part.header.end:
-        raise NotPlaceable("there is no header")
+    if part.body.start == part.header.end:
+        raise NotPlaceable("the header has no end of its own")
     if any(field.end == field.value_end for field in part.fields):
         raise NotPlaceable("the header ends inside a line")
     edits: list[Edit] = []

@@ -18,6 +18,11 @@ _TOP = re.compile(
     r"|<(?P<head>/head|html|!doctype)\b[^>]*>",
     re.IGNORECASE | re.DOTALL,
 )
+_HIDDEN = re.compile(
+    r"<!--(?:-?>|.*?(?:--!?>|(?P<open_comment>\Z)))"
+    r"|<(?P<hidden>style|script|title|noscript|template)\b.*?(?:</(?P=hidden)\s{0,9}>|(?P<open_element>\Z))",
+    re.IGNORECASE | re.DOTALL,
+)
 _END = re.compile(r"</(?:body|html)\b", re.IGNORECASE)
 _TAG_END = re.compile(r"""(?:[^"'>]|"[^"]*+"|'[^']*+')*+>""")
 
@@ -45,12 +50,17 @@ def top_of_body(source: str) -> int:
 
 
 def foot_of_own(source: str) -> int:
-    """The position above the quoted part, or, without one, before the closing tags."""
-    quoted = split_quoted_html(source)
-    if quoted < len(source):
-        return quoted
-    end = next(_END.finditer(source, max(0, len(source) - 2000)), None)
-    return end.start() if end else len(source)
+    """The position above the quoted part, or, without one, before the closing tags; never inside what is not shown."""
+    at = split_quoted_html(source)
+    if at == len(source):
+        end = next(_END.finditer(source, max(0, len(source) - 2000)), None)
+        at = end.start() if end else at
+    for hidden in _HIDDEN.finditer(source):
+        if hidden.start() >= at:
+            break
+        if at < hidden.end() or hidden.lastgroup in ("open_comment", "open_element"):
+            return hidden.start()
+    return at
 
 
 def box(kind: str, lines: Sequence[str]) -> str:

@@ -166,6 +166,8 @@ def _find_group(buffer: Buffer, part: Part, group: int) -> tuple[int, int, bytes
         octet = bytes(buffer[end : end + 1])
         letters += octet if octet in _ALPHABET + b"=" else b""
         end += 1
+    if len(letters.rstrip(b"=")) < 2:
+        raise NotPlaceable("the last group of base64 is not whole")
     return at, end, binascii.a2b_base64(letters + b"===")
 
 

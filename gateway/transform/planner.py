@@ -154,7 +154,7 @@ class _Plan:
     def _fill(self, body: Filling) -> list[Edit]:
         try:
             edits = fill(self.buffer, body, self.newline)
-        except NotPlaceable as error:
+        except (NotPlaceable, ValueError, LookupError) as error:  # odd codecs raise what they like
             if body.foots:
                 raise TransformFailed("unreadable", f"part {body.text.part.path}: {error}", body.foots[0]) from error
             for transform in body.tops:

@@ -112,7 +112,7 @@ def _read(buffer: Buffer, part: Part) -> tuple[bytes, bool]:
 def _codec(name: str, data: bytes) -> tuple[str, int]:
     """The codec without byte order mark, and the mark's length."""
     for mark, codec in _BOMS:
-        if data.startswith(mark) and (codec[:5] == name[:5] or (codec == "utf-8" and name in ("ascii", "utf-8-sig"))):
+        if data.startswith(mark) and (codec[:5] == name[:5] or (name == "ascii" and codec[:6] != "utf-32")):
             return codec, len(mark)
     if name in ("utf-16", "utf-32"):
         return name + ("-be" if data[:1] == b"\0" else "-le"), 0

@@ -98,7 +98,7 @@ def test_every_charset_and_encoding_shows_it_once_on_top(media: str, charset: st
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("charset", ["", "us-ascii"])
+@pytest.mark.parametrize("charset", ["", "us-ascii", "utf-8"])
 def test_a_legend_beyond_ascii_changes_what_the_part_declares(charset: str, encoding: str) -> None:
     """Non-ASCII text in a part without a charset for it: the part becomes UTF-8, and 7bit becomes quoted-printable."""
     lines = ("MENSAJE CONFIDENCIAL DE LA CIUDAD DE PEÑA – “NO DIVULGAR”", "SEGÚN LA LEY.")
@@ -320,3 +320,9 @@ def test_hostile_shapes_take_linear_time(shape: str, encoding: str) -> None:
     before = time.process_time()
     assert plan(message, (legend(),)).edits
     assert time.process_time() - before < 1.0
+
+
+def test_a_header_without_its_empty_line() -> None:
+    """Text that would need a new declaration in a header that has no end of its own is written in ASCII below it."""
+    result = apply(b"Subject: a\r\n\tfolded\r\n(no field)\r\n", legend("GEHEIM – É"))
+    assert result == b"Subject: a\r\n\tfolded\r\n\r\nGEHEIM - E\r\n\r\n(no field)\r\n"

@@ -144,3 +144,17 @@ def test_outlook_quotes_without_a_class() -> None:
     other = "<p>Hi</p><p class=MsoNormal><b>From:</b> a<br><b>Sent:</b> b</p>"
     assert other[split_quoted_html(other) :].startswith("<p class=MsoNormal>")
     assert join(b"", plan(b"", ())) == b""
+
+
+@pytest.mark.parametrize("tail", ["<!-- never closed <body>", "<!--<blockquote>q</blockquote>", "<style>x</body>"])
+def test_never_inside_what_is_not_shown(tail: str) -> None:
+    """A comment or style sheet that is never closed swallows the end of a page: the block goes above it."""
+    result = apply(f"Content-Type: text/html\r\n\r\n<p>Hi</p>{tail}".encode(), SIGN).decode()
+    assert result.endswith("city employee</div>\r\n" + tail)
+
+
+def test_base64_that_ends_in_half_a_group() -> None:
+    """A place that malformed base64 hides: the transform fails, nothing is guessed."""
+    with pytest.raises(TransformFailed) as failure:
+        plan(b"Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPHA+SGk8L3A+P\r\n", (SIGN,))
+    assert failure.value.code == "unreadable"
