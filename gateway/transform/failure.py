@@ -10,8 +10,8 @@ class TransformFailed(TransformError):
     """A :class:`TransformError` with its transform. Picklable, since planning may happen in another process.
 
     Codes: ``sealed`` (the body is signed or encrypted), ``no-text`` (no text body to put it in), ``unreadable`` (its
-    encoding cannot be followed), ``too-large``, ``bad-header``, ``no-certificate``, ``too-many-recipients``,
-    ``timeout``, ``openssl``, ``spool``.
+    encoding cannot be followed), ``too-large``, ``bad-header``, ``no-certificate``, ``no-method``,
+    ``too-many-recipients``, ``timeout``, ``openssl``, ``spool``.
     """
 
     def __init__(self, code: str, detail: str, transform: Transform) -> None:
