@@ -53,9 +53,9 @@ class Inspector:
 
     def use(self, types: Sequence[InformationType]) -> None:
         """Take new definitions, all or (raising :class:`ConfigErrors`) none. Inspections under way keep the old."""
-        Scanner(types)
-        self._types = {type_.id: type_ for type_ in types}
-        self._scanners = {}
+        by_id = {type_.id: type_ for type_ in types}
+        scanner = Scanner([by_id[id_] for id_ in sorted(by_id)])
+        self._types, self._scanners = by_id, {frozenset(by_id): scanner}
 
     def prepare(self, questions: Questions) -> None:
         """Compile what the questions need, so that the first message does not wait for it."""
@@ -63,7 +63,10 @@ class Inspector:
             self._scanner(questions.types)
 
     def start(self) -> None:
-        """Start one inspection process ahead of the first message. Raises :class:`ControlError`."""
+        """Start one inspection process ahead of the first message. Raises :class:`ControlError`.
+
+        On the thread that lives as long as the gateway: the process ends with the thread that started it.
+        """
         self._middling.start()
 
     async def close(self) -> None:

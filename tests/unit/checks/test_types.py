@@ -108,3 +108,19 @@ def test_a_type_that_cannot_work_is_refused_with_its_place(tmp_path: Path, chang
         load_types(tmp_path)
     assert words in caught.value.detail
     assert f"{path}:" in caught.value.detail
+
+
+def test_a_phrase_is_located_where_it_begins() -> None:
+    """The offset is the phrase's first octet, whatever white space stands inside."""
+    words = InformationType("w", "Words", words=("land purchase", "escritura pública"))
+    for text, at in (("the  LAND \r\n\t purchase", 5), ("é: escritura pu\u0301blica", 4), ("land purchase", 0)):
+        scanner, tally = Scanner((words,)), Tally()
+        scanner.scan(plain(text), "1", tally)
+        assert [f.offset for f in scanner.findings(tally)] == [at]
+
+
+def test_the_same_phrase_in_two_compositions_counts_once() -> None:
+    """Composed and decomposed accents are one distinct match."""
+    scanner, tally = Scanner((InformationType("w", "Words", words=("pública",)),)), Tally()
+    scanner.scan(plain("PÚBLICA pública pu\u0301blica"), "1", tally)
+    assert [(f.evidence, f.count) for f in scanner.findings(tally)] == [("pública", 1)]
