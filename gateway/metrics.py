@@ -7,10 +7,28 @@ never from mail.
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.multiprocess import mark_process_dead
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class _Process:
+    """The process id without a system call for every value that is counted; a fork refreshes it."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self._pid = os.getpid()
+
+    def __call__(self) -> int:
+        return self._pid
+
+
+if MULTIPROCESS in os.environ:
+    values.ValueClass = values.MultiProcessValue(_Process())  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 
 _SIZES = (1e3, 1e4, 1e5, 1e6, 5e6, 1e7, 2.5e7, 5e7, 1e8)

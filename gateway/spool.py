@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,10 +88,12 @@ class SpooledMessage:
 class SpoolWriter:
     """Takes the octets of one message. After ``close`` or ``abort`` it takes no more."""
 
-    __slots__ = ("_fd", "_memory", "_parts", "_path", "size")
+    __slots__ = ("_fd", "_folder", "_memory", "_parts", "_path", "size", "transaction")
 
-    def __init__(self, path: Path, memory: int) -> None:
-        self._path = path
+    def __init__(self, folder: Path, transaction: str, memory: int) -> None:
+        self._folder = folder
+        self._path = folder
+        self.transaction = transaction
         self._memory = memory
         self._parts: list[bytes] = []
         self._fd = -1
@@ -129,6 +132,8 @@ class SpoolWriter:
             self._path.unlink(missing_ok=True)
 
     def _to_file(self) -> None:
+        # made up only now: most messages never see a file, and asking for the process id is a system call
+        self._path = self._folder / f"{self.transaction}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
         try:
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -153,7 +158,6 @@ class Spool:
     def __init__(self, settings: SpoolSettings) -> None:
         self._folder = settings.directory
         self._memory = settings.memory
-        self._made = 0
 
     def prepare(self) -> None:
         """Make the folder and sweep files that no live transaction can own. Raises :class:`StoreError`."""
@@ -174,5 +178,4 @@ class Spool:
 
     def new(self, transaction: str) -> SpoolWriter:
         """A writer for one message of a transaction."""
-        self._made += 1
-        return SpoolWriter(self._folder / f"{transaction}-{os.getpid()}-{self._made}{_SUFFIX}", self._memory)
+        return SpoolWriter(self._folder, transaction, self._memory)

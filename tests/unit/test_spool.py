@@ -51,8 +51,7 @@ def test_a_full_disk_is_a_store_error_and_leaves_nothing(tmp_path: Path) -> None
     spool = make(tmp_path)
     writer = spool.new("T1")
     writer.write(b"x" * 900)
-    (tmp_path / "link").symlink_to("/dev/full")
-    writer._path = tmp_path / "missing" / "x.eml"
+    writer._folder = tmp_path / "missing"
     with pytest.raises(StoreError, match="cannot create"):
         writer.write(b"x" * 900)
     fd = os.open("/dev/full", os.O_WRONLY)
