@@ -1,7 +1,8 @@
 """Message bodies at rest: one file an object, sealed with age (X25519), written so that a crash leaves all or nothing.
 
 Refuses to hand out a body whose octets are not those that were accepted: :class:`Damaged`. Memory does not grow with
-the message: sealing and opening stream, in a thread.
+the message: sealing and opening stream, in a thread. A caller that is cancelled waits for that thread, so that nobody
+reads from, or writes to, a spool that is closed.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from pathlib import Path
 import pyrage
 
 from gateway.errors import StoreError
+from gateway.hold.database import uninterrupted
 
 NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 ORPHAN_AGE = 3600.0
@@ -42,7 +44,7 @@ class Bodies:
 
     async def put(self, name: str, chunks: Iterable[memoryview | bytes]) -> None:
         """Seal and store. Durable, file and folder entry, when it returns. Raises StoreError; then nothing is left."""
-        await asyncio.to_thread(self._put, name, chunks)
+        await uninterrupted(asyncio.to_thread(self._put, name, chunks))
 
     async def get(self, name: str, sha256: str, write: Callable[[bytes], object]) -> None:
         """Open and pass all octets to ``write``, which runs in a thread.
@@ -50,7 +52,7 @@ class Bodies:
         The digest is known at the end only: what was written is to be used after this has returned, not before.
         Raises :class:`Damaged`; lets through what ``write`` raised, when it was an OSError as :class:`StoreError`.
         """
-        await asyncio.to_thread(self._get, name, sha256, write)
+        await uninterrupted(asyncio.to_thread(self._get, name, sha256, write))
 
     async def remove(self, names: Iterable[str]) -> None:
         """Take away bodies that nothing needs any more; one that is gone already is no error."""

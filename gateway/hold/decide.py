@@ -8,6 +8,7 @@ told. Refuses who is not an approver of the item, the sender, and a digest that 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -168,19 +169,20 @@ class Desk:
 
     async def view(self, ident: str, address: str, os_user: str) -> HeldItem:
         """Record that an approver of this item reads its body; returns the item. Raises OperatorError."""
-        reading = await self.read(ident)
-        person, _ = self._entitled(reading, Order(ident, address))
-        if not reading.item.message.body:
-            raise OperatorError(f"The body of {ident} is not kept any more: the item is {reading.item.state}.")
-
-        async def work(connection: AsyncConnection) -> None:
-            await rows.move(connection, reading.item, Event.VIEW, self._core.clock(), Actor(person, os_user))
-
-        try:
-            await self._core.database.write(work)
-        except Impossible as error:
-            raise OperatorError(f"The body of {ident} is damaged and cannot be shown.") from error
-        return reading.item
+        for _ in range(TRIES):
+            reading = await self.read(ident)
+            person, _roles = self._entitled(reading, Order(ident, address))
+            if not reading.item.message.body:
+                raise OperatorError(f"The body of {ident} is not kept any more: the item is {reading.item.state}.")
+            move = partial(rows.move, item=reading.item, what=Event.VIEW, now=self._core.clock())
+            try:
+                await self._core.database.write(partial(move, actor=Actor(person, os_user)))
+            except Moved:
+                continue
+            except Impossible as error:
+                raise OperatorError(f"The body of {ident} is damaged and cannot be shown.") from error
+            return reading.item
+        raise OperatorError(f"{ident} changes all the time; try again.")
 
     def _entitled(self, reading: Reading, order: Order) -> tuple[str, tuple[str, ...]]:
         """The person's identity and the roles of this item that the person can fill. Raises OperatorError."""

@@ -203,9 +203,6 @@ class Outbox:
         except StoreError as error:
             _log.error("outbox-row-not-settled", row=row.id, error=error.detail)
             await self._give_back(row, self._delay(row))
-        except Exception as error:  # noqa: BLE001 - one row's surprise must not end the outbox
-            _log.error("outbox-row-crashed", row=row.id, error=repr(error))
-            await self._give_back(row, self._delay(row))
         finally:
             beat.cancel()
 
@@ -221,8 +218,9 @@ class Outbox:
             settling = self._settler.damaged(row, error.detail)
         except StoreError:
             raise
-        except (CivicgateError, OSError, TimeoutError) as error:
-            _log.warning("outbox-attempt-failed", row=row.id, attempt=row.attempts, error=str(error))
+        except Exception as error:  # noqa: BLE001 - one row's surprise is one more failed attempt
+            log = _log.warning if isinstance(error, CivicgateError) else _log.error
+            log("outbox-attempt-failed", row=row.id, attempt=row.attempts, error=repr(error))
             settling = self._settler.answered(row, _all_again(row, error), delay)
         else:
             found = sort_replies(row.recipients, result.replies, result.final)

@@ -207,10 +207,11 @@ async def move(
     Raises :class:`~gateway.hold.states.Impossible`, or :class:`Moved` when somebody was faster.
     """
     after = step(item.state, what)
+    since = now if after is not item.state else item.changed
     done = await connection.execute(
         update(held)
         .where(held.c.id == item.id, held.c.state == item.state, held.c.round == item.round)
-        .values(state=after, changed=now, **changes)
+        .values(state=after, changed=since, **changes)
     )
     if done.rowcount != 1:
         raise Moved(item.id)

@@ -70,9 +70,9 @@ class Hold:
         facts = _facts(acceptance, body_name(acceptance.transaction) if stored else "")
         held_items = [self._item(acceptance, facts, number) for number in range(1, len(acceptance.held) + 1)]
         letters = self._letters(acceptance, facts, held_items)
-        if stored:
-            await core.bodies.put(facts.body, acceptance.message.chunks())
         try:
+            if stored:
+                await core.bodies.put(facts.body, acceptance.message.chunks())
             async with core.staged(letters) as staged:
 
                 async def work(connection: AsyncConnection) -> None:

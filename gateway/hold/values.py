@@ -115,6 +115,7 @@ class HeldItem:
     audience: int | None
     created: datetime
     changed: datetime
+    """Since when it has been in its state."""
     expires: datetime
 
 

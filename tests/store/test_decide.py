@@ -266,6 +266,17 @@ async def test_a_view_is_for_approvers_and_is_an_event(hold: Hold, item: str) ->
     assert len(await hold.history(item)) == 2
 
 
+async def test_views_and_decisions_at_once(hold: Hold, item: str, clock: Any) -> None:
+    """Somebody reads while others decide: nothing gets lost, and a view does not change since when it is approved."""
+    views = [hold.desk.view(item, CORA, "") for _ in range(4)]
+    await asyncio.gather(*views, hold.desk.approve(Order(item, DORA)), hold.desk.approve(Order(item, CARL)))
+    approved = (await hold.desk.read(item)).item.changed
+    clock.move(hours=1)
+    await hold.desk.view(item, DORA, "")
+    assert (await hold.desk.read(item)).item.changed == approved
+    assert sorted(await names(hold)) == sorted(["held", "approve", "complete", *["view"] * 5])
+
+
 async def test_ids_can_be_shortened(hold: Hold, acceptance: Make) -> None:
     """A unique beginning is enough; an ambiguous one lists the candidates; % and _ are only characters."""
     for transaction in ("AB1", "AB2", "C1"):
