@@ -24,7 +24,7 @@ from gateway.errors import CivicgateError, ConfigError, NextHopError
 from gateway.front.limits import Admission
 from gateway.front.smtp import GatewaySession
 from gateway.hold import Delivery, DeliveryResult, Hold, Outbox, open_hold
-from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS
+from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS, Tally
 from gateway.model.verdict import Transform
 from gateway.pipeline import Pipeline
 from gateway.pipeline.release import deliver_from_store
@@ -68,19 +68,14 @@ def tls_context(listener: ListenerSettings) -> ssl.SSLContext | None:
     return context
 
 
-class _Replies:
-    """Counts the next hop's replies; labels are looked up once."""
+class _Replies(Tally):
+    """Counts the next hop's replies."""
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, int], Any] = {}
+    __slots__ = ()
 
     def __call__(self, verb: str, code: int) -> None:
         kind = code // 100
-        counter = self._known.get((verb, kind))
-        if counter is None:
-            name = str(kind) if kind in (2, 3, 4, 5) else "fault"
-            counter = self._known[verb, kind] = NEXT_HOP_REPLIES.labels(verb.lower(), name)
-        counter.inc()
+        self.add(verb.lower(), str(kind) if kind in (2, 3, 4, 5) else "fault")
 
 
 class Gateway:
@@ -93,6 +88,7 @@ class Gateway:
         self._servers: list[asyncio.Server] = []
         self._admissions: list[Admission] = []
         self._outbox: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
         self._hold: Hold | None = None
         self._contexts = {listener.name: tls_context(listener) for listener in settings.listeners}
 
@@ -103,12 +99,14 @@ class Gateway:
         hostname = own_hostname(settings)
         spool = Spool(settings.spool)
         spool.prepare()
-        self.next_hop = NextHop(settings.next_hop, hostname, _Replies())
+        self._replies = _Replies(NEXT_HOP_REPLIES)
+        self.next_hop = NextHop(settings.next_hop, hostname, self._replies)
         self.inspector = Inspector(settings.inspection, types)
         self.inspector.prepare(rules.questions)
         if rules.questions.checks:
             self.inspector.start()
         self._hold = await open_hold(settings, directory)
+        self._recorder = Recorder(settings.log)
         services = Services(
             settings=settings,
             hostname=hostname,
@@ -123,14 +121,28 @@ class Gateway:
             spool=spool,
             new_id=TransactionIds(secrets.randbits(25)).next,
             clock=time.time,
-            record=Recorder(settings.log),
+            record=self._recorder,
         )
         self.pipeline = Pipeline(services)
+        self._counting = asyncio.create_task(self._count())
         self._outbox = asyncio.create_task(Outbox(self._hold, self._deliver, settings.outbox).run())
         with contextlib.suppress(NextHopError):
             await self.next_hop.probe()
         await self._listen()
         self._loaded(rules)
+
+    async def _count(self) -> None:
+        """Make what was counted visible, twice a second."""
+        try:
+            while True:
+                await asyncio.sleep(0.5)
+                self._flush()
+        finally:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._recorder.flush()
+        self._replies.flush()
 
     async def _plan(self, message: Any, transforms: tuple[Transform, ...]) -> Planned:
         """Plan the changes to a large message where its size does no harm."""
@@ -184,8 +196,9 @@ class Gateway:
             return
         kept = [name for name in _RESTART_ONLY if getattr(settings, name) != getattr(self.settings, name)]
         settings = settings.model_copy(update={name: getattr(self.settings, name) for name in kept})
-        self.inspector.use(types)
-        self.inspector.prepare(rules.questions)
+        logger(settings.log)
+        await asyncio.to_thread(self.inspector.use, types)
+        await asyncio.to_thread(self.inspector.prepare, rules.questions)
         assert self._hold is not None
         self._hold.use_directory(directory)
         services = replace(
@@ -194,7 +207,7 @@ class Gateway:
             hostname=own_hostname(settings),
             rules=rules,
             directory=directory,
-            record=Recorder(settings.log),
+            record=self._recorder,
             transformer=Transformer(settings.encryption, self.pipeline.spool, self._plan, settings.inspection.inline),
         )
         self.pipeline.install(services)
@@ -225,9 +238,10 @@ class Gateway:
         """Free everything."""
         for server in self._servers:
             server.close()
-        if self._outbox is not None:
-            self._outbox.cancel()
-            await asyncio.gather(self._outbox, return_exceptions=True)
+        for task in (self._outbox, self._counting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.next_hop.close()
         await self.inspector.close()
         await self.pipeline.services.scanner.close()  # type: ignore[attr-defined]

@@ -108,6 +108,33 @@ BUILD_INFO = Gauge(
 )  # fmt: skip
 
 
+class Tally:
+    """Counts in plain integers and adds them to a counter now and then: a shared value costs more than the sum.
+
+    ``flush`` must be called now and then, and at the end; what a kill takes with it is at most one interval.
+    """
+
+    __slots__ = ("_counter", "_pending", "_series")
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._pending: dict[tuple[str, ...], int] = {}
+        self._series: dict[tuple[str, ...], Counter] = {}
+
+    def add(self, *labels: str) -> None:
+        """Count one."""
+        self._pending[labels] = self._pending.get(labels, 0) + 1
+
+    def flush(self) -> None:
+        """Make everything counted visible."""
+        pending, self._pending = self._pending, {}
+        for labels, count in pending.items():
+            series = self._series.get(labels)
+            if series is None:
+                series = self._series[labels] = self._counter.labels(*labels)
+            series.inc(count)
+
+
 def metric_names() -> list[str]:
     """Names as Prometheus sees them, sorted."""
     return sorted(f.name + ("_total" if f.type == "counter" else "") for f in REGISTRY.collect())

@@ -68,6 +68,8 @@ class GatewaySession(SmtpSession):
         self._pipeline = pipeline
         self._client = Client("")
         self._forwarded: dict[str, str] = {}
+        self._known_speaker: Client | None = None
+        self._asked_pipeline: object = None
         self._transaction: Transaction | None = None
         self._bdat: Receiver | None = None
         self._trusted = False
@@ -153,6 +155,7 @@ class GatewaySession(SmtpSession):
         self._forget_transaction()
         self.session.host_name = "".join(c if c.isprintable() else "?" for c in name[:255])
         self.session.extended_smtp = extended
+        self._known_speaker = None
 
     @syntax("STARTTLS")
     async def smtp_STARTTLS(self, arg: str) -> None:  # noqa: N802
@@ -166,6 +169,7 @@ class GatewaySession(SmtpSession):
         else:
             self._forget_transaction()
             self._forwarded.clear()
+            self._known_speaker = None
             self._client = Client(self.peer, self.peer_port)
             self.reply(_TLS_READY)
             await self._start_tls()
@@ -215,6 +219,7 @@ class GatewaySession(SmtpSession):
             self.reply(_NESTED)
             return
         self._forwarded.update(parse_attributes(arg, XFORWARD))
+        self._known_speaker = None
         self.reply(OK)
 
     async def smtp_XCLIENT(self, arg: str) -> None:  # noqa: N802
@@ -236,12 +241,19 @@ class GatewaySession(SmtpSession):
             login=said.get("LOGIN", client.login),
         )
         self._forwarded.clear()
+        self._known_speaker = None
         self.session.host_name = said.get("HELO") or None
         self.session.extended_smtp = said.get("PROTO", "ESMTP").upper() != "SMTP"
         self.reply(self._greeting())
 
     def _speaker(self) -> Client:
-        """Who this transaction is from, as far as a trusted peer tells."""
+        """Who this transaction is from, as far as a trusted peer tells. Kept while nothing is said anew."""
+        if self._known_speaker is None or self._asked_pipeline is not self._pipeline.services:
+            self._known_speaker = self._new_speaker()
+            self._asked_pipeline = self._pipeline.services
+        return self._known_speaker
+
+    def _new_speaker(self) -> Client:
         said = self._forwarded
         tls = ""
         if self.session.ssl is not None:

@@ -36,6 +36,8 @@ class Reply:
     def encode(self) -> bytes:
         """Wire form, each line with code and enhanced code, CRLF ended."""
         head = f"{self.enhanced} " if self.enhanced else ""
+        if len(self.lines) == 1:
+            return f"{self.code} {head}{self.lines[0]}\r\n".encode("utf-8", "surrogateescape")
         last = len(self.lines) - 1
         return "".join(
             f"{self.code}{'-' if n < last else ' '}{head}{row}\r\n" for n, row in enumerate(self.lines)
@@ -46,4 +48,6 @@ class Reply:
 
 
 def _printable(row: str) -> str:
+    if row.isprintable():
+        return row
     return "".join(c if c >= " " and c != "\x7f" else "?" for c in row)

@@ -81,6 +81,8 @@ def header_facts(buffer: bytes | mmap.mmap) -> HeaderFacts:
 
 def _atom(text: str) -> str:
     """Free text made safe inside a Received field."""
+    if text.isalnum() and text.isascii():
+        return text[:255]
     return _TOKEN.sub("_", text)[:255]
 
 
@@ -133,14 +135,14 @@ class TransactionIds:
     """Ids that sort by time and never meet: milliseconds, process, counter, in Crockford's base 32."""
 
     def __init__(self, process: int, clock: Callable[[], float] = time.time) -> None:
-        self._process = process
+        self._process = _base32(process, 5)
         self._clock = clock
         self._last = 0
 
     def next(self) -> str:
         """A new id: 9 characters of time, 5 of process, 4 of counter."""
         self._last = (self._last + 1) & 0xFFFFF
-        return _base32(int(self._clock() * 1000), 9) + _base32(self._process, 5) + _base32(self._last, 4)
+        return _base32(int(self._clock() * 1000), 9) + self._process + _base32(self._last, 4)
 
 
 def _base32(number: int, width: int) -> str:

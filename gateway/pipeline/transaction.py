@@ -7,12 +7,13 @@ the end with all findings. Refuses to relay for strangers, loops, and content th
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 
 from prometheus_client import Histogram
 
 from gateway.errors import CivicgateError, ControlError, NextHopError, StoreError
 from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS
-from gateway.model.envelope import Client, Direction, Envelope, Recipient
+from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
 from gateway.model.finding import Check, ControlFailure, Finding, Findings
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
@@ -25,11 +26,11 @@ from gateway.spool import SpooledMessage, SpoolWriter
 from gateway.wire.command import PathArgument
 
 LOOP = Reply.of(554, "5.4.6", "This message has passed too many servers; it is going round in a loop")
-TOO_LARGE_ALWAYS = "The message is larger than this gateway takes ({limit} octets)"
 RELAY_DENIED = Reply.of(550, "5.7.1", "This gateway relays only for the city")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients, send the rest in another transaction")
 RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
 
+NOBODY = Sender("")
 _NOTHING = frozenset[Check]()
 _ASKED_EARLY = 50
 """Recipients looked at to stop reading early; the end of data decides for all of them."""
@@ -37,6 +38,12 @@ _inspection = STAGE_SECONDS.labels("inspect")
 _receiving = STAGE_SECONDS.labels("receive")
 _scanning = STAGE_SECONDS.labels("virus")
 _deciding = STAGE_SECONDS.labels("decide")
+
+
+@cache
+def too_large(limit: int) -> Reply:
+    """The refusal of what is beyond the gateway's own limit."""
+    return Reply.of(552, "5.3.4", f"The message is larger than this gateway takes ({limit} octets)")
 
 
 class Transaction:
@@ -58,7 +65,7 @@ class Transaction:
         self._services = services
         self._settings = services.settings
         self.client = client
-        self._envelope = Envelope(services.new_id(), client, services.directory.sender(""))
+        self._envelope = Envelope(services.new_id(), client, NOBODY)
         self._recipients: list[Recipient] = []
         self.smtputf8 = False
         self._relay: Relay | None = None
@@ -97,9 +104,9 @@ class Transaction:
         )
         limit = self._settings.smtp.max_message_size
         if declared and int(declared) > limit:
-            refusal: Reply | None = Reply.of(552, "5.3.4", TOO_LARGE_ALWAYS.format(limit=limit))
+            refusal: Reply | None = too_large(limit)
         else:
-            refusal = await self._early(self._envelope, self._declared())
+            refusal = await self._early(None) if services.rules.early else None
         if refusal is not None:
             self._record(refusal, size=self._envelope.declared_size or 0)
         return refusal
@@ -113,7 +120,7 @@ class Transaction:
         if recipient is None:
             self._record(RELAY_DENIED, recipients=(path.address,))
             return RELAY_DENIED
-        refusal = await self._early(replace(self._envelope, recipients=(recipient,)), self._declared())
+        refusal = await self._early(recipient) if services.rules.early else None
         if refusal is not None:
             self._record(refusal, recipients=(path.address,), size=self._envelope.declared_size or 0)
             return refusal
@@ -143,14 +150,12 @@ class Transaction:
             return None
         return Recipient(path.address, direction, path.parameters, self._services.directory.lists_of(path.address))
 
-    def _declared(self) -> Findings:
-        """What is known before the content."""
-        return Findings(self._envelope.declared_size or 0, (), (), _NOTHING, complete=False)
-
-    async def _early(self, envelope: Envelope, findings: Findings) -> Reply | None:
+    async def _early(self, recipient: Recipient | None, size: int | None = None) -> Reply | None:
+        """What the policy is certain of before the content is known: at MAIL, for one recipient, at so many octets."""
         services = self._services
-        if not services.rules.rules:
-            return None
+        envelope = self._envelope if recipient is None else replace(self._envelope, recipients=(recipient,))
+        octets = (self._envelope.declared_size or 0) if size is None else size
+        findings = Findings(octets, (), (), _NOTHING, complete=False)
         try:
             exceptions = await services.exceptions.snapshot()
         except StoreError as error:
@@ -168,12 +173,11 @@ class Transaction:
         for threshold in self._services.rules.size_thresholds:
             if threshold >= limit:
                 break
-            findings = Findings(threshold + 1, (), (), _NOTHING, complete=False)
             for recipient in self._recipients[:_ASKED_EARLY]:
-                refusal = await self._early(replace(self._envelope, recipients=(recipient,)), findings)
+                refusal = await self._early(recipient, threshold + 1)
                 if refusal is not None:
                     return threshold, refusal
-        return limit, Reply.of(552, "5.3.4", TOO_LARGE_ALWAYS.format(limit=limit))
+        return limit, too_large(limit)
 
     def new_spool(self) -> SpoolWriter:
         """Where the content goes. Call it when the content begins."""

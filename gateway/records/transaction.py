@@ -5,7 +5,7 @@ Refuses to tell more: what a rule saw is told as its id.
 
 from typing import Any
 
-from gateway.metrics import MESSAGE_BYTES, MESSAGES, RECIPIENTS, RULE_MATCHES
+from gateway.metrics import MESSAGE_BYTES, MESSAGES, RECIPIENTS, RULE_MATCHES, Tally
 from gateway.model.envelope import Envelope
 from gateway.model.finding import ControlFailure
 from gateway.model.reply import Reply
@@ -20,7 +20,8 @@ class Record:
     """Facts of one transaction, collected while it runs."""
 
     __slots__ = (
-        "actions", "envelope", "failures", "message_id", "notes", "problem", "recipients", "size", "times", "total", "verdict"
+        "actions", "envelope", "failures", "message_id", "notes", "problem", "recipients", "size", "times", "total",
+        "verdict",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, size: int, message_id: str, times: dict[str, float]) -> None:
@@ -64,9 +65,14 @@ class Recorder:
 
     def __init__(self, settings: LogSettings) -> None:
         self._log = logger(settings)
-        self._messages: dict[tuple[str, str], Any] = {}
-        self._matches: dict[tuple[str, str], Any] = {}
-        self._recipients: dict[tuple[str, str], Any] = {}
+        self._messages = Tally(MESSAGES)
+        self._matches = Tally(RULE_MATCHES)
+        self._recipients = Tally(RECIPIENTS)
+
+    def flush(self) -> None:
+        """Make what was counted visible to Prometheus."""
+        for tally in (self._messages, self._matches, self._recipients):
+            tally.flush()
 
     def __call__(self, record: Record, reply: Reply) -> None:
         """Count and log one transaction. ``reply`` is what the client got."""
@@ -76,24 +82,12 @@ class Recorder:
         self._log.info("message", **self._fields(record, reply, direction, disposition, matches))
 
     def _count(self, record: Record, direction: str, disposition: str, matches: list[RuleMatch]) -> None:
-        key = (direction, disposition)
-        counter = self._messages.get(key)
-        if counter is None:
-            counter = self._messages[key] = MESSAGES.labels(*key)
-        counter.inc()
+        self._messages.add(direction, disposition)
         for group in record.verdict.groups if record.verdict else ():
             for recipient in group.recipients:
-                pair = (recipient.direction.value, group.disposition.value)
-                counter = self._recipients.get(pair)
-                if counter is None:
-                    counter = self._recipients[pair] = RECIPIENTS.labels(*pair)
-                counter.inc()
+                self._recipients.add(recipient.direction.value, group.disposition.value)
         for match in matches:
-            pair = (match.rule, match.mode.value)
-            counter = self._matches.get(pair)
-            if counter is None:
-                counter = self._matches[pair] = RULE_MATCHES.labels(*pair)
-            counter.inc()
+            self._matches.add(match.rule, match.mode.value)
         if record.size:
             MESSAGE_BYTES.observe(record.size)
 
