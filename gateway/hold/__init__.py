@@ -8,6 +8,7 @@ from gateway.hold.bodies import Damaged
 from gateway.hold.decide import Outcome
 from gateway.hold.exceptions import Exceptions
 from gateway.hold.outbox import Deliver, Delivery, DeliveryResult, Outbox
+from gateway.hold.settle import order_for_failure
 from gateway.hold.states import Event, State
 from gateway.hold.store import Hold, open_hold
 from gateway.hold.values import (
@@ -47,4 +48,5 @@ __all__ = [
     "State",
     "is_automatic",
     "open_hold",
+    "order_for_failure",
 ]

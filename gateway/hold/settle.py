@@ -122,7 +122,7 @@ class Settler:
         """A change that the policy demands cannot be made: people decide; never sent without it."""
         core, now = self._core, self._core.clock()
         transform = _blamed(row.transforms, error)
-        order = _order(transform, error)
+        order = order_for_failure(transform, error)
         existing: HeldItem | None = None
         if row.item:
             async with core.database.read() as connection:
@@ -238,7 +238,8 @@ def _blamed(transforms: Sequence[Transform], error: TransformError) -> Transform
     return rank[0]
 
 
-def _order(transform: Transform, error: TransformError) -> HoldOrder:
+def order_for_failure(transform: Transform, error: TransformError) -> HoldOrder:
+    """The hold order for a transform that cannot be made: queue, reason, and what the sender is told to do."""
     queue = QUEUES.get(transform.kind, "transform")
     reason = f"{transform.kind} could not be done ({error.code}): {error.detail}"
     tell = ""
