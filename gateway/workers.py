@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
@@ -107,6 +108,8 @@ class Parent:
                 for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
                     signal.signal(name, signal.SIG_DFL)
                 code = self.work(child.number)
+            except BaseException:  # noqa: BLE001 - the fork ends here; what ended it must not end with it
+                self.log.error("worker crashed", worker=child.number, problem=traceback.format_exc())
             finally:
                 os._exit(code)
         child.pid = pid
