@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gateway.errors import CivicgateError, NextHopError, TransformError
+from gateway.hold import order_for_failure
 from gateway.hold.values import Acceptance, HeldGroup, OutgoingGroup
 from gateway.metrics import STAGE_SECONDS, TRANSFORM_FAILURES
 from gateway.model.envelope import Envelope
@@ -16,7 +17,6 @@ from gateway.model.reply import Reply
 from gateway.model.verdict import (
     STRENGTH,
     Disposition,
-    HoldOrder,
     RecipientGroup,
     Transform,
     TransformKind,
@@ -131,7 +131,7 @@ class Effect:
             rest = tuple(t for t in group.transforms if t not in failed)
             return await self._pass(replace(group, transforms=rest), verdict)
         if outcome is Disposition.HOLD:
-            order = HoldOrder(failed[0].rule, failed[0].kind.value, (), None, error.detail)
+            order = order_for_failure(failed[0], error)
             held = replace(group, disposition=Disposition.HOLD, holds=(*group.holds, order))
             reply = await self._store([held], verdict)
             self._record.verdict = replace(verdict, groups=(held,))
@@ -175,13 +175,15 @@ class Effect:
     def _held(self, group: RecipientGroup) -> HeldGroup:
         return HeldGroup(group.recipients, group.holds, group.transforms, group.matches, self._audience(group))
 
-    def _audience(self, group: RecipientGroup) -> int:
-        """How many people this would reach: the members of lists, and everybody else once."""
+    def _audience(self, group: RecipientGroup) -> int | None:
+        """How many people this would reach: the members of lists, and everybody else once. None: not known."""
         directory = self._services.directory
         reached = 0
         for recipient in group.recipients:
             lists = [found for found in map(directory.list, recipient.lists) if found is not None]
-            reached += max((found.size for found in lists if found.size), default=1)
+            if any(not found.size for found in lists):
+                return None
+            reached += max((found.size or 1 for found in lists), default=1)
         return reached
 
     async def _tell(self, verdict: Verdict) -> None:

@@ -7,12 +7,14 @@ was accepted, and to leave out a change that a rule demands.
 import time
 from collections.abc import Iterator
 
-from gateway.errors import NextHopError
 from gateway.hold import Delivery, DeliveryResult
+from gateway.metrics import TRANSFORM_FAILURES
 from gateway.model.reply import Reply
-from gateway.pipeline.services import Services
+from gateway.model.verdict import Disposition, TransformKind
+from gateway.pipeline.services import Outgoing, Services
 from gateway.pipeline.trace import received_field
 from gateway.spool import SpooledMessage
+from gateway.transform import TransformFailed
 
 
 async def deliver_from_store(services: Services, delivery: Delivery) -> DeliveryResult:
@@ -34,12 +36,26 @@ async def _deliver(services: Services, delivery: Delivery, message: SpooledMessa
     trace = _trace(services, delivery)
     if not delivery.transforms:
         return await _relay(services, delivery, trace, message.chunks())
-    recipients = tuple(recipient.address for recipient in delivery.recipients)
-    outgoing = await services.transformer.apply(message, delivery.transforms, recipients)
+    outgoing = await _transformed(services, delivery, message)
     try:
         return await _relay(services, delivery, trace, outgoing.chunks())
     finally:
         outgoing.close()
+
+
+async def _transformed(services: Services, delivery: Delivery, message: SpooledMessage) -> Outgoing:
+    """All transforms applied but those whose rule says that the message may pass without them."""
+    recipients = tuple(recipient.address for recipient in delivery.recipients)
+    transforms = delivery.transforms
+    while True:
+        try:
+            return await services.transformer.apply(message, transforms, recipients)
+        except TransformFailed as error:
+            failed = error.transform
+            if failed.on_failure is not Disposition.PASS or failed.kind is TransformKind.ENCRYPT:
+                raise
+            TRANSFORM_FAILURES.labels(error.code).inc()
+            transforms = tuple(transform for transform in transforms if transform != failed)
 
 
 async def _relay(
@@ -55,8 +71,6 @@ async def _relay(
         if not any(reply.positive for reply in replies):
             return DeliveryResult(tuple(replies))
         final = await relay.send(_on_top(trace, chunks))
-    except NextHopError:
-        raise
     finally:
         relay.abort()
     return DeliveryResult(tuple(replies), final)

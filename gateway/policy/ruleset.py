@@ -11,6 +11,9 @@ from gateway.policy.conditions import AUTO_SUBMITTED, AutomaticReply, ContentIs,
 from gateway.policy.logic import Node, walk
 from gateway.policy.schema import Condition
 
+TYPE_MISMATCH = "type-mismatch"
+"""Structure defect that the attachment check finds: declared type and content disagree."""
+
 
 @dataclass(frozen=True)
 class RuleSet:
@@ -41,6 +44,8 @@ class RuleSet:
         if holds or any(isinstance(node, AutomaticReply) for node in nodes):
             headers.add(AUTO_SUBMITTED)
             checks.add(Check.HEADER)
+        if any(isinstance(n, KindIs) and n.check is Check.STRUCTURE and n.names.match(TYPE_MISMATCH) for n in nodes):
+            checks.add(Check.ATTACHMENT)  # who looks at attachments finds the mismatch
         wordings = [w for rule in self.active for spec in _specs(rule) for w in _wordings(spec)]
         return Questions(
             checks=frozenset(checks),

@@ -111,3 +111,29 @@ def test_schema_refuses_what_an_editor_can_see(number: int) -> None:
     data = read_yaml(RULES / "size" / "large-message.yaml").data
     with pytest.raises(jsonschema.ValidationError):
         SCHEMA.validate(_broken(data)[number])
+
+
+def test_a_rule_on_mismatched_types_asks_for_attachments_too(tmp_path: Path) -> None:
+    """The mismatch is found by who looks at attachments; such a rule alone never fired."""
+    (tmp_path / "one.yaml").write_text(
+        """
+id: one
+title: Disguised files
+source: [man/circumvent]
+mode: enforce
+when: {structure: [type-mismatch]}
+then: {reject: {text: "no"}}
+cases:
+  - it: fires on a picture that is a program
+    message:
+      from: a@city.example
+      to: [b@city.example]
+      attachments: [{name: a.jpg, type: image/jpeg, base64: TVqQAAMAAAAEAAAA//8AALgAAAA=}]
+    expect: {to: b@city.example, disposition: reject}
+  - it: leaves text alone
+    message: {from: a@city.example, to: [b@city.example], text: hello}
+    expect: {to: b@city.example, disposition: pass}
+""",
+        encoding="utf-8",
+    )
+    assert {Check.STRUCTURE, Check.ATTACHMENT} <= load_rules(tmp_path).questions.checks
