@@ -51,6 +51,7 @@ class Transaction:
 
     __slots__ = (
         "_begun",
+        "_content_begun",
         "_envelope",
         "_recipients",
         "_relay",
@@ -70,7 +71,7 @@ class Transaction:
         self.smtputf8 = False
         self._relay: Relay | None = None
         self._times: dict[str, float] = {}
-        self._begun = services.clock()
+        self._begun = self._content_begun = services.clock()
 
     @property
     def id(self) -> str:
@@ -181,7 +182,7 @@ class Transaction:
 
     def new_spool(self) -> SpoolWriter:
         """Where the content goes. Call it when the content begins."""
-        self._times["begin"] = self._services.clock()
+        self._content_begun = self._services.clock()
         return self._services.spool.new(self.id)
 
     def refused(self, reply: Reply, size: int) -> None:
@@ -194,7 +195,7 @@ class Transaction:
         services = self._services
         clock = services.clock
         arrived = clock()
-        self._stage("receive", _receiving, arrived - self._times.pop("begin", arrived))
+        self._stage("receive", _receiving, arrived - self._content_begun)
         facts = header_facts(message.buffer)
         envelope = self.envelope
         record = Record(envelope, message.size, facts.message_id, self._times)
