@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     _limit(memory)
     if os.getppid() != parent:
         return
-    with socket.socket(fileno=number) as channel:
+    with socket.socket(fileno=number) as channel, contextlib.suppress(ConnectionError):  # the parent went away
         channel.sendall(READY)
         while (request := _receive(channel)) is not None:
             payload, descriptor = request
