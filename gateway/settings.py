@@ -22,7 +22,7 @@ def _seconds(value: object) -> float:
 def _endpoint(value: object) -> object:
     if isinstance(value, str):
         host, colon, port = value.rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65535:
+        if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
             raise ValueError("is not HOST:PORT, e.g. 127.0.0.1:10025 or [::1]:25")
         return {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
     return value
@@ -35,7 +35,7 @@ def _networks(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(parse_size)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_networks)]
 
@@ -275,14 +275,16 @@ class Settings(Slice):
     log: LogSettings = LogSettings()
     policy: PolicySettings = PolicySettings()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "Settings":
-        names = [listener.name for listener in self.listeners]
-        if len(set(names)) != len(names):
-            raise ValueError("two listeners have the same name")
-        if not self.listeners:
-            raise ValueError("listeners: at least one is needed")
-        return self
+    @field_validator("listeners")
+    @classmethod
+    def _named_apart(cls, value: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:
+        names = [listener.name for listener in value]
+        twice = [name for number, name in enumerate(names) if name in names[:number]]
+        if twice:
+            raise ValueError(f"two are named «{twice[0]}»")
+        if not value:
+            raise ValueError("at least one is needed")
+        return value
 
 
 def load_settings(path: Path) -> Settings:

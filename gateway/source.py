@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedOrderedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gateway.errors import ConfigError, ConfigErrors
@@ -24,6 +24,9 @@ Path_ = tuple[str | int, ...]
 
 MAX_BYTES = 4 * 1024 * 1024
 """No file of settings is larger; a mistaken path to a mailbox is answered at once."""
+_MAX_DEPTH = 64
+"""Levels of nesting; an anchor that contains itself has no end of them."""
+_NO_TAGS = "YAML tags and dates are not used here: put the value in quotes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +77,56 @@ def parse_yaml(text: str, file: str) -> Document:
         mark = error.problem_mark or error.context_mark
         where = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = " ".join((error.problem or "is not YAML").split("\n")[0].split())
+        if problem == "but found another document":
+            problem = "begins a second document: one file is one document"
         raise ConfigErrors([ConfigError(problem, file, *where)]) from error
     except (YAMLError, ValueError) as error:
         problem = " ".join(str(error).split("\n")[0].split()) or "is not YAML"
         raise ConfigErrors([ConfigError(problem, file, 1, 1)]) from error
-    positions: dict[Path_, tuple[int, int]] = {}
-    return Document(file, _plain(tree, (), positions, file), positions)
+    except RecursionError as error:
+        raise ConfigErrors([ConfigError("is nested too deeply", file, 1, 1)]) from error
+    reading = _Reading(file, len(text) + 1)
+    return Document(file, reading.plain(tree, ()), reading.positions)
 
 
-def _plain(node: Any, path: Path_, positions: dict[Path_, tuple[int, int]], file: str) -> Any:
-    """Strip ruamel's round-trip types, noting positions on the way."""
-    if isinstance(node, CommentedMap):
-        plain = {}
-        for key, value in node.items():
-            line, column = node.lc.key(key)
-            positions[(*path, key)] = (line + 1, column + 1)
-            plain[key] = _plain(value, (*path, key), positions, file)
-        return plain
-    if isinstance(node, CommentedSeq):
-        for index in range(len(node)):
-            line, column = node.lc.item(index)
-            positions[(*path, index)] = (line + 1, column + 1)
-        return [_plain(value, (*path, index), positions, file) for index, value in enumerate(node)]
-    if isinstance(node, bool) or node is None:
-        return node
-    for kind in (str, int, float):
-        if isinstance(node, kind):
-            return kind(node)
-    line, column = positions.get(path, (1, 1))
-    raise ConfigErrors(
-        [ConfigError("YAML tags and dates are not used here: put the value in quotes", file, line, column)]
-    )
+class _Reading:
+    """Strips ruamel's round-trip types, noting positions on the way. ``budget``: nodes that there may be at most."""
+
+    def __init__(self, file: str, budget: int) -> None:
+        self.file = file
+        self.positions: dict[Path_, tuple[int, int]] = {}
+        self._budget = budget
+
+    def plain(self, node: Any, path: Path_) -> Any:
+        """The node as plain data. Raises ConfigErrors."""
+        self._budget -= 1
+        if self._budget < 0 or len(path) > _MAX_DEPTH:
+            raise self._refusal(path, "anchors expand too far" if self._budget < 0 else "is nested too deeply")
+        if isinstance(node, CommentedMap | CommentedSeq):
+            return self._collection(node, path)
+        if isinstance(node, bool) or node is None:
+            return node
+        for kind in (str, int, float):
+            if isinstance(node, kind):
+                return kind(node)
+        raise self._refusal(path, _NO_TAGS)
+
+    def _collection(self, node: CommentedMap | CommentedSeq, path: Path_) -> Any:
+        if node.tag.value is not None or isinstance(node, CommentedOrderedMap):
+            raise self._refusal(path, _NO_TAGS)
+        if isinstance(node, CommentedSeq):
+            return [self._at(node.lc.item(n), value, (*path, n)) for n, value in enumerate(node)]
+        if node.merge:
+            raise self._refusal(path, "merge keys (<<) are not used here: write the keys out")
+        return {key: self._at(node.lc.key(key), value, (*path, key)) for key, value in node.items()}
+
+    def _at(self, where: tuple[int, int], node: Any, path: Path_) -> Any:
+        line, column = where
+        self.positions[path] = (line + 1, column + 1)
+        return self.plain(node, path)
+
+    def _refusal(self, path: Path_, message: str) -> ConfigErrors:
+        return ConfigErrors([ConfigError(message, self.file, *self.positions.get(path, (1, 1)))])
 
 
 def validate(document: Document, model: type[Model], path: Path_ = ()) -> Model:
@@ -160,7 +182,10 @@ def _words(item: Any, location: Path_, document: Document, model: type[BaseModel
 
 def _suggestion(key: str, model: type[BaseModel]) -> str:
     """«, did you mean «x»?» from every key that the model tree knows."""
-    close = difflib.get_close_matches(key, sorted(_keys(model, set())), n=1, cutoff=0.75)
+    known = _keys(model, set())
+    if key in known:
+        return ", which belongs elsewhere"
+    close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
     return f", did you mean «{close[0]}»?" if close else ""
 
 
@@ -195,7 +220,10 @@ def parse_size(value: object) -> int:
     match = _SIZE.match(str(value)) if not isinstance(value, bool) else None
     if match is None:
         raise ValueError("is not a size like 50 MB, 256 KiB or 1000000")
-    return int(float(match[1]) * _SIZE_UNITS[match[2]])
+    try:
+        return int(float(match[1]) * _SIZE_UNITS[match[2]])
+    except OverflowError as error:
+        raise ValueError("is larger than any message can be") from error
 
 
 def parse_duration(value: object) -> timedelta:
@@ -205,4 +233,7 @@ def parse_duration(value: object) -> timedelta:
     match = _TIME.match(str(value))
     if match is None:
         raise ValueError("is not a time like 300 ms, 30 s, 5 min, 48 h or 7 d")
-    return timedelta(seconds=float(match[1]) * _TIME_UNITS[match[2]])
+    try:
+        return timedelta(seconds=float(match[1]) * _TIME_UNITS[match[2]])
+    except OverflowError as error:
+        raise ValueError("is longer than time goes on") from error
