@@ -38,8 +38,10 @@ def _spool(settings: Settings) -> list[str]:
     if free >= needed:
         return []
     return [
-        f"smtp.max_message_size announces SIZE {needed}, but spool.directory ({settings.spool.directory}) "
-        f"has room for {free} octets only"
+        (
+            f"smtp.max_message_size announces SIZE {needed}, but spool.directory ({settings.spool.directory}) "
+            f"has room for {free} octets only"
+        )
     ]
 
 
