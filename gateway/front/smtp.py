@@ -373,10 +373,15 @@ class GatewaySession(SmtpSession):
             SMTP_ERRORS.labels("pipelining").inc()
             self.close(_UNSYNCHRONISED)
         else:
-            self.reply(_START)
-            self.flush()
             decoder = DataDecoder(normalise=self._limits.bare_newlines == "normalise")
             receiver = await self._new_receiver(transaction, decoder)
+            if self._buffer:  # it came while the policy was asked where to stop reading
+                SMTP_ERRORS.labels("pipelining").inc()
+                receiver.abort()
+                self.close(_UNSYNCHRONISED)
+                return
+            self.reply(_START)
+            self.flush()
             if await self._receive_until_end(receiver):
                 await self._finish(transaction, receiver)
             else:
@@ -467,6 +472,6 @@ def _address(text: str) -> str:
     if plain[:5].upper() == "IPV6:":
         plain = plain[5:]
     try:
-        return str(ip_address(plain))
+        return str(ip_address(plain.partition("%")[0]))  # a zone says nothing to others, and may be any text
     except ValueError:
         return ""

@@ -68,6 +68,8 @@ class HeaderFacts:
 def header_facts(buffer: bytes | mmap.mmap) -> HeaderFacts:
     """Look through the header block once. Never raises, whatever the octets."""
     start = buffer[:_MAX_HEADER]
+    if start.startswith((b"\r\n", b"\n")):  # no header at all: what follows is the body
+        return HeaderFacts(b"", 0, "")
     blank = _BLANK.search(start)
     block = start[: blank.end()] if blank else start
     hops, message_id = 0, ""
@@ -89,8 +91,8 @@ def _atom(text: str) -> str:
 def received_field(hostname: str, transaction: str, client: Client, recipients: tuple[str, ...], now: float) -> bytes:
     """Our one ``Received:`` field, CRLF ended. ``for`` only with a single recipient: a Bcc must not show."""
     helo = _atom(client.helo) or "unknown"
-    address = f"IPv6:{client.address}" if ":" in client.address else client.address
-    origin = f"{_atom(client.name) or 'unknown'} [{address or 'unknown'}]"
+    address = _atom(client.address) or "unknown"
+    origin = f"{_atom(client.name) or 'unknown'} [{'IPv6:' if ':' in address else ''}{address}]"
     protocol = _protocol(client)
     tls = f"\r\n\t(using {_atom(client.tls.replace(' ', '/'))})" if client.tls else ""
     to = f"\r\n\tfor <{recipients[0]}>" if len(recipients) == 1 and _safe(recipients[0]) else ""
