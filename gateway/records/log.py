@@ -52,7 +52,7 @@ def _quote(value: Any) -> str:
     text = str(value)
     if text and " " not in text and '"' not in text and "=" not in text:
         return text
-    return '"' + text.replace('"', '\\"') + '"'
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _keyvalue(_: Any, __: str, fields: Fields) -> str:
