@@ -132,8 +132,10 @@ def test_any_text_is_read_or_refused_with_its_place(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "octets"),
-    [("0", 0), ("1000000", 10**6), (4096, 4096), ("50 MB", 5 * 10**7), ("50MB", 5 * 10**7), ("1.5 kB", 1500)]
-    + [("256 KiB", 2**18), ("1 GiB", 2**30), ("2 GB", 2 * 10**9), ("7 B", 7), ("1 KB", 1000), (" 3 MiB ", 3 * 2**20)],
+    [
+        ("0", 0), ("1000000", 10**6), (4096, 4096), ("50 MB", 5 * 10**7), ("50MB", 5 * 10**7), ("1.5 kB", 1500),
+        ("256 KiB", 2**18), ("1 GiB", 2**30), ("2 GB", 2 * 10**9), ("7 B", 7), ("1 KB", 1000), (" 3 MiB ", 3 * 2**20),
+    ],
 )  # fmt: skip
 def test_sizes_are_read(text: object, octets: int) -> None:
     """Decimal and binary units are told apart."""
