@@ -18,6 +18,7 @@ from gateway.model.finding import Check, ControlFailure, Finding, Findings
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.effect import Effect
+from gateway.pipeline.mishap import mishap
 from gateway.pipeline.services import Relay, Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import decide, decide_early
@@ -32,6 +33,7 @@ RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
 
 NOBODY = Sender("")
 _NOTHING = frozenset[Check]()
+_LATE = "no answer within verdict_timeout"
 _ASKED_EARLY = 50
 """Recipients looked at to stop reading early; the end of data decides for all of them."""
 _inspection = STAGE_SECONDS.labels("inspect")
@@ -58,6 +60,7 @@ class Transaction:
         "_services",
         "_settings",
         "_times",
+        "_used",
         "client",
         "smtputf8",
     )
@@ -71,6 +74,7 @@ class Transaction:
         self.smtputf8 = False
         self._relay: Relay | None = None
         self._times: dict[str, float] = {}
+        self._used: tuple[str, ...] = ()
         self._begun = self._content_begun = services.clock()
 
     @property
@@ -192,39 +196,44 @@ class Transaction:
 
     async def finish(self, message: SpooledMessage) -> Reply:
         """All octets are here: inspect, decide, act. The reply is the client's; the message is closed."""
-        services = self._services
-        clock = services.clock
+        clock = self._services.clock
         arrived = clock()
         self._stage("receive", _receiving, arrived - self._content_begun)
-        facts = header_facts(message.buffer)
-        envelope = self.envelope
-        record = Record(envelope, message.size, facts.message_id, self._times)
+        record = Record(self.envelope, message.size, "", self._times)
         try:
-            if facts.hops > self._settings.smtp.max_hops:
-                reply = LOOP
-            else:
-                reply = await self._judge(envelope, message, facts, record)
+            reply = await self._act(message, record)
         except CivicgateError as error:
             record.problem, reply = error.detail, error.reply
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not lose mail: the client keeps it
+            mishap("transaction", id=self.id)
+            record.problem, reply = f"unexpected {type(error).__name__}", CivicgateError.reply
         finally:
             self.abort()
             message.close()
+        if self._used and not reply.positive:
+            await self._give_back(record)
         record.total = clock() - self._begun
-        services.record(record, reply)
+        self._tell(record, reply)
         return reply
+
+    async def _act(self, message: SpooledMessage, record: Record) -> Reply:
+        facts = header_facts(message.buffer)
+        record.message_id = facts.message_id
+        if facts.hops > self._settings.smtp.max_hops:
+            return LOOP
+        return await self._judge(record.envelope, message, facts, record)
 
     async def _judge(self, envelope: Envelope, message: SpooledMessage, facts: HeaderFacts, record: Record) -> Reply:
         services = self._services
         if services.rules.rules:
             findings = await self._findings(envelope, message)
             record.failures = findings.failures
+            record.viruses = tuple(found.kind for found in findings.of(Check.VIRUS))
             verdict = await self._decide(envelope, findings)
         else:
             verdict = Verdict((RecipientGroup(envelope.recipients, Disposition.PASS),))
         record.verdict = verdict
-        relay, self._relay = self._relay, None
-        effect = Effect(services, envelope, message, facts, record, relay)
-        return await effect.carry_out(verdict)
+        return await Effect(services, envelope, message, facts, record, self._relay).carry_out(verdict)
 
     async def _decide(self, envelope: Envelope, findings: Findings) -> Verdict:
         """The verdict. An exception that it rests on is counted; one used up meanwhile defers (the retry sees that)."""
@@ -235,7 +244,15 @@ class Transaction:
         self._stage("decide", _deciding, services.clock() - started)
         if verdict.used_exceptions and verdict.refusal is None:
             await services.exceptions.use(verdict.used_exceptions)
+            self._used = verdict.used_exceptions
         return verdict
+
+    async def _give_back(self, record: Record) -> None:
+        """The message did not leave: the retry shall find the exceptions as this one did."""
+        try:
+            await self._services.exceptions.give_back(self._used)
+        except CivicgateError as error:
+            record.notes.append(f"exceptions stay counted: {error.detail}")
 
     async def _findings(self, envelope: Envelope, message: SpooledMessage) -> Findings:
         """Run the checks that the rules ask for, side by side, under one deadline."""
@@ -266,17 +283,33 @@ class Transaction:
     ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check]]:
         services = self._services
         started = services.clock()
-        result = await services.inspector.inspect(message, envelope, services.rules.questions)
-        self._stage("inspect", _inspection, services.clock() - started)
-        return result
+        reason = "timeout"
+        try:
+            async with asyncio.timeout(self._settings.smtp.verdict_timeout):
+                return await services.inspector.inspect(message, envelope, services.rules.questions)
+        except TimeoutError:
+            detail = _LATE
+        except Exception as error:  # noqa: BLE001 - a mistake of ours is a control that failed, never «nothing found»
+            mishap("inspection", id=self.id)
+            reason, detail = "crashed", type(error).__name__
+        finally:
+            self._stage("inspect", _inspection, services.clock() - started)
+        asked = sorted(services.rules.questions.checks - {Check.VIRUS})
+        return (), tuple(ControlFailure(check, reason, detail) for check in asked), _NOTHING
 
     async def _scan(self, message: SpooledMessage) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...]]:
         services = self._services
         started = services.clock()
         try:
-            found = await services.scanner.scan(message)
+            async with asyncio.timeout(self._settings.smtp.verdict_timeout):
+                found = await services.scanner.scan(message)
         except ControlError as error:
             return (), (ControlFailure(Check.VIRUS, error.reason, error.detail),)
+        except TimeoutError:
+            return (), (ControlFailure(Check.VIRUS, "timeout", _LATE),)
+        except Exception as error:  # noqa: BLE001 - as above
+            mishap("virus scan", id=self.id)
+            return (), (ControlFailure(Check.VIRUS, "crashed", type(error).__name__),)
         finally:
             self._stage("virus", _scanning, services.clock() - started)
         return found, ()
@@ -300,4 +333,11 @@ class Transaction:
             record.recipients = recipients
         record.problem = problem
         record.total = self._services.clock() - self._begun
-        self._services.record(record, reply)
+        self._tell(record, reply)
+
+    def _tell(self, record: Record, reply: Reply) -> None:
+        """The reply stands, whatever becomes of the log: the next hop may have the message already."""
+        try:
+            self._services.record(record, reply)
+        except Exception:  # noqa: BLE001
+            mishap("record", id=self.id)

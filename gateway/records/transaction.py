@@ -21,7 +21,7 @@ class Record:
 
     __slots__ = (
         "actions", "envelope", "failures", "message_id", "notes", "problem", "recipients", "size", "times", "total",
-        "verdict",
+        "verdict", "viruses",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, size: int, message_id: str, times: dict[str, float]) -> None:
@@ -35,6 +35,8 @@ class Record:
         """What was done to the message: ``legend``, ``encrypt`` …"""
         self.failures: tuple[ControlFailure, ...] = ()
         """Controls that could not answer, whatever the rules made of it."""
+        self.viruses: tuple[str, ...] = ()
+        """Names of the signatures that the scanner found: for the log, never for the outside."""
         self.notes: list[str] = []
         self.problem = ""
         self.total = 0.0
@@ -117,6 +119,8 @@ class Recorder:
             fields["rules"] = ",".join(f"{m.rule}{'' if m.mode == 'enforce' else '(' + m.mode + ')'}" for m in matches)
         if record.failures:
             fields["failed_controls"] = "; ".join(f"{f.check} {f.reason}: {f.detail}" for f in record.failures)
+        if record.viruses:
+            fields["virus"] = ",".join(record.viruses)
         if record.actions:
             fields["actions"] = ",".join(record.actions)
         if record.notes:
