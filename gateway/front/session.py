@@ -17,11 +17,12 @@ from typing import Any, ClassVar, cast
 
 from aiosmtpd.smtp import SMTP, Session
 
-from gateway.errors import ClientError
+from gateway.errors import CivicgateError, ClientError
 from gateway.front.limits import Admission
 from gateway.front.receiver import Receiver
 from gateway.metrics import CONNECTIONS_REFUSED, SMTP_ERRORS
 from gateway.model.reply import Reply
+from gateway.pipeline.mishap import mishap
 from gateway.settings import ListenerSettings, SmtpSettings
 
 MAX_LINE = 4096
@@ -30,6 +31,10 @@ MAX_BUFFERED = 128 * 1024
 """Octets of pipelined commands that wait; beyond it the socket is not read."""
 BURST = 256 * 1024
 """Octets of content that one session takes before the others have their turn."""
+COMMANDS_BURST = 50
+"""Pipelined commands that one session is answered before the others have their turn."""
+LINGER = 30.0
+"""Seconds for which the last replies wait for a client that does not read them."""
 
 _NOT_SMTP = frozenset({b"GET", b"POST", b"PUT", b"CONNECT", b"HEAD", b"OPTIONS", b"CONTENT-TYPE:", b"HOST:"})
 
@@ -46,6 +51,7 @@ TIMED_OUT = Reply.of(421, "4.4.2", "Timed out waiting for you, closing the conne
 TOO_SLOW = Reply.of(421, "4.4.2", "You send too slowly, closing the connection")
 GOING_DOWN = Reply.of(421, "4.3.2", "The gateway is stopping, please try again")
 LOCAL_PROBLEM = Reply.of(451, "4.3.0", "Local problem, please try again later")
+BROKEN = Reply.of(421, "4.3.0", "Local problem, closing the connection; please try again later")
 HELPLESS = Reply.of(214, "2.0.0", "See RFC 5321; the administrator of this gateway can tell you more")
 
 Command = Callable[[Any, str], Awaitable[None]]
@@ -210,6 +216,9 @@ class SmtpSession(SMTP):
         if not self._closing:
             self._closing = True
             self.transport.close()
+            if self.transport.get_write_buffer_size():
+                # a client that never reads must not hold the connection, which closes only when all is written
+                self.loop.call_later(LINGER, self.transport.abort)
         self._wake()
 
     # --- deadlines -----------------------------------------------------------------------------------------------
@@ -251,10 +260,10 @@ class SmtpSession(SMTP):
         try:
             if await self._open():
                 await self._serve()
-        except asyncio.CancelledError:
-            raise
         except ConnectionError:
             pass
+        except Exception:  # noqa: BLE001 - nobody awaits this task: what ends it must be told here
+            mishap("smtp session")
         finally:
             await self._end()
             if not self._closing:
@@ -288,9 +297,18 @@ class SmtpSession(SMTP):
                 continue
             self._deadline = self.loop.time() + self._limits.idle_timeout
             await self._command(line)
+            if self._count % COMMANDS_BURST == 0:
+                await self._let_others()
             if self._errors > self._limits.max_errors:
                 CONNECTIONS_REFUSED.labels("errors").inc()
                 self.close(TOO_MANY_ERRORS)
+
+    async def _let_others(self) -> None:
+        """In the middle of many pipelined commands: their replies leave, and the other sessions have their turn."""
+        self.flush()
+        if self._writable is not None:
+            await self._writable
+        await asyncio.sleep(0)
 
     def _take_line(self) -> bytes | None:
         """The next command line with its line end, None while there is none. An overlong one is answered here."""
@@ -352,6 +370,15 @@ class SmtpSession(SMTP):
         except ClientError as error:
             SMTP_ERRORS.labels("command").inc()
             self.reply(error.reply)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a mistake of ours is the client's to retry, and ours to read about
+            if not isinstance(error, CivicgateError):
+                mishap("smtp", verb=verb.decode("ascii", "replace"))
+            if verb in (b"DATA", b"BDAT"):
+                self.close(BROKEN)  # content may be on its way: nothing behind this can be read as a command
+            else:
+                self.reply(error.reply if isinstance(error, CivicgateError) else LOCAL_PROBLEM)
 
     @staticmethod
     def _refuse_line(line: bytes) -> Reply | None:
@@ -404,6 +431,7 @@ class SmtpSession(SMTP):
             first = bytes(self._buffer)
             self._buffer.clear()
             self._receive_data(first)
+        self._resume_reading()
         while self._receiving():
             if self._eof or self._closing:
                 self._receiver = None

@@ -68,6 +68,24 @@ class Exceptions:
         finally:
             self._read_at = float("-inf")
 
+    async def give_back(self, ids: Iterable[str]) -> None:
+        """Take one use of each back, for a message that did not leave after all. Raises StoreError."""
+        wanted, now = sorted(set(ids)), self._core.clock()
+
+        async def work(connection: AsyncConnection) -> None:
+            for ident in wanted:
+                counted = update(exception).where(exception.c.id == ident, exception.c.uses_left.is_not(None))
+                if (await connection.execute(counted.values(uses_left=exception.c.uses_left + 1))).rowcount:
+                    await events.append(connection, ident, "exception-given-back", now, events.GATEWAY)
+
+        counted = {record.id for record in self._current if record.uses_left is None}
+        if set(wanted) <= counted:
+            return
+        try:
+            await self._core.database.write(work)
+        finally:
+            self._read_at = float("-inf")
+
     async def add(self, record: ExceptionRecord, os_user: str = "") -> ExceptionRecord:
         """Store it; returns it with addresses folded. Raises OperatorError."""
         for name, value in (("sender", record.sender), ("recipient", record.recipient)):

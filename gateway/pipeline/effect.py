@@ -22,6 +22,7 @@ from gateway.model.verdict import (
     TransformKind,
     Verdict,
 )
+from gateway.pipeline.mishap import mishap
 from gateway.pipeline.services import Outgoing, Relay, Services
 from gateway.pipeline.trace import HeaderFacts, received_field
 from gateway.records.transaction import Record
@@ -67,6 +68,8 @@ class Effect:
                 await self._tell(verdict)
                 return self._with_id(verdict.refusal)
             groups = [part for group in verdict.groups for part in _by_envelope(group)]
+            if sum(len(group.recipients) for group in groups) != len(self._envelope.recipients):
+                raise CivicgateError("the verdict does not speak of every recipient")
             if len(groups) == 1 and groups[0].disposition is Disposition.PASS:
                 return await self._pass(groups[0], verdict)
             if all(group.disposition is Disposition.DISCARD for group in groups):
@@ -126,7 +129,7 @@ class Effect:
         TRANSFORM_FAILURES.labels(error.code).inc()
         self._record.problem = f"{error.code}: {error.detail}"
         failed = failed_transforms(group.transforms, error)
-        outcome = max((t.on_failure for t in failed), key=STRENGTH.__getitem__)
+        outcome = max(map(_on_failure, failed), key=STRENGTH.__getitem__)
         if outcome is Disposition.PASS:
             rest = tuple(t for t in group.transforms if t not in failed)
             return await self._pass(replace(group, transforms=rest), verdict)
@@ -194,6 +197,9 @@ class Effect:
             await self._services.store.accept(self._acceptance((), verdict))
         except CivicgateError as error:
             self._record.notes.append(f"notice not sent: {error.detail}")
+        except Exception as error:  # noqa: BLE001 - the next hop may have the message: only its reply counts now
+            mishap("notice", id=self._envelope.transaction)
+            self._record.notes.append(f"notice not sent: {type(error).__name__}")
 
     def _with_id(self, reply: Reply) -> Reply:
         return Reply(
@@ -205,6 +211,13 @@ def failed_transforms(transforms: tuple[Transform, ...], error: TransformError) 
     """The transform that ``error`` speaks of, or all of them when it does not say."""
     failed = error.transform if isinstance(error, TransformFailed) else None
     return (failed,) if failed in transforms and failed is not None else transforms
+
+
+def _on_failure(transform: Transform) -> Disposition:
+    """What its rule says; an encryption that fails never passes, whatever somebody managed to write."""
+    if transform.kind is TransformKind.ENCRYPT and transform.on_failure is Disposition.PASS:
+        return Disposition.DEFER
+    return transform.on_failure
 
 
 def _by_envelope(group: RecipientGroup) -> list[RecipientGroup]:

@@ -96,6 +96,9 @@ class Exceptions(Protocol):
     async def use(self, ids: Sequence[str]) -> None:
         """Count one use of each. Raises :class:`StoreError` when one is used up meanwhile."""
 
+    async def give_back(self, ids: Sequence[str]) -> None:
+        """Take one use of each back. Raises :class:`StoreError`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:

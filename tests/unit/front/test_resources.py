@@ -1,0 +1,115 @@
+"""What a client can make a session hold on to: the event loop, memory, a connection, a message half received."""
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.front import session as session_module
+from gateway.model.envelope import ExceptionRecord
+from tests.serving import Client, MailServer, prepare, running, settings_for
+
+SIZE_RULE = """
+id: large
+title: Large mail is refused
+source: city/size
+when:
+  size: {over: 5 MB}
+unless:
+  exception: large
+then:
+  reject: {code: 552, enhanced: 5.3.4, text: Too large}
+cases:
+  - it: refuses
+    message: {from: a@city.example, to: b@city.example, size: 6 MB}
+    expect: {disposition: reject}
+  - it: passes
+    message: {from: a@city.example, to: b@city.example, text: short}
+    expect: {disposition: pass}
+"""
+
+
+class SlowExceptions:
+    """Exception records that take their time, as a busy database does."""
+
+    async def snapshot(self) -> tuple[ExceptionRecord, ...]:
+        """None, a little later."""
+        await asyncio.sleep(0.05)
+        return ()
+
+    async def use(self, ids: object) -> None:
+        """Nothing to count."""
+
+    async def give_back(self, ids: object) -> None:
+        """Nothing to count."""
+
+
+async def test_content_that_comes_while_the_policy_is_asked_does_not_stall(tmp_path: Path, server: MailServer) -> None:
+    """200 KB right behind 354 once paused a socket that nobody resumed, until the data timeout."""
+    prepare(tmp_path, {"large": SIZE_RULE})
+    async with running(settings_for(tmp_path, server)) as gateway:
+        gateway.pipeline.install(replace(gateway.pipeline.services, exceptions=SlowExceptions()))
+        assert gateway.pipeline.services.rules.size_thresholds
+        client = await (await Client.connect(gateway.ports[0])).hello()
+        async with asyncio.timeout(5):
+            reply = await client.send("a@city.example", ["b@city.example"], b"A: b\r\n\r\n" + b"x" * 200_000)
+        assert reply == "250 2.0.0 queued as SINK1"
+        await client.close()
+
+
+async def test_pipelined_commands_leave_the_others_their_turn(plain_gateway: Gateway) -> None:
+    """480 KB of EHLO in one go once kept everybody else waiting for 0.2 s."""
+    flood = await (await Client.connect(plain_gateway.ports[0])).hello()
+    other = await (await Client.connect(plain_gateway.ports[0])).hello()
+    flood.writer.write(b"EHLO x\r\n" * 60_000)
+    turns = 0
+    for _ in range(20):
+        await other.say("NOOP")
+        turns += 1
+        waiting = [len(session._out) for session in plain_gateway._admissions[0].sessions]  # type: ignore[attr-defined]
+        assert max(waiting) <= session_module.COMMANDS_BURST
+    assert turns == 20
+    flood.writer.transport.abort()
+    await other.close()
+
+
+async def test_replies_to_a_client_that_never_reads_are_bounded(plain_gateway: Gateway) -> None:
+    """Commands are answered only as fast as the answers are read."""
+    flood = await (await Client.connect(plain_gateway.ports[0])).hello()
+    flood.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    flood.writer.write(b"EHLO x\r\n" * 99_000)
+    await asyncio.sleep(1.0)
+    (session,) = plain_gateway._admissions[0].sessions
+    assert session.transport.get_write_buffer_size() < 500_000  # type: ignore[attr-defined]
+    flood.writer.transport.abort()
+
+
+async def test_a_closed_session_does_not_wait_for_ever_to_be_read(
+    plain_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QUIT behind replies that are never read once kept the connection, and its place, for good."""
+    monkeypatch.setattr(session_module, "LINGER", 0.2)
+    client = await (await Client.connect(plain_gateway.ports[0])).hello()
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    (session,) = plain_gateway._admissions[0].sessions
+    session.transport.write(b"250 x\r\n" * 2_000_000)  # type: ignore[attr-defined]
+    session.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 5
+    while plain_gateway._admissions[0].sessions and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    assert not plain_gateway._admissions[0].sessions
+    client.writer.transport.abort()
+
+
+async def test_a_mistake_of_ours_in_a_command_is_451_and_the_session_goes_on(plain_gateway: Gateway) -> None:
+    """An unexpected error once ended the session without a word."""
+    services = plain_gateway.pipeline.services
+    plain_gateway.pipeline.install(replace(services, directory=None))  # type: ignore[arg-type]
+    client = await (await Client.connect(plain_gateway.ports[0])).hello()
+    assert (await client.say("MAIL FROM:<a@city.example>")).startswith("451 4.3.0 ")
+    plain_gateway.pipeline.install(services)
+    assert (await client.say("MAIL FROM:<a@city.example>")).startswith("250 ")
+    await client.close()
