@@ -49,26 +49,27 @@ class Outcome(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What an inspection process is told to compile: sent once per set of definitions."""
+class Terms:
+    """What an inspection is to look for and how: sent once, for it is larger than many a message."""
 
-    digest: str
-    types: tuple[InformationType, ...] | None
-    """None: it has them already."""
-
-
-_compiled: dict[str, Scanner] = {}
+    types: tuple[InformationType, ...]
+    questions: Questions
+    settings: InspectionSettings
 
 
-def inspect_as_told(
-    buffer: Buffer, envelope: Envelope, questions: Questions, order: Order, settings: InspectionSettings
-) -> tuple[Finding, ...]:
-    """:func:`gateway.checks.passive.inspect` with the definitions that ``order`` names, compiled once."""
-    scanner = _compiled.get(order.digest)
-    if scanner is None:
+_compiled: dict[str, tuple[Scanner, Terms]] = {}
+
+
+def inspect_as_told(buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None) -> tuple[Finding, ...]:
+    """:func:`gateway.checks.passive.inspect` on the terms that were sent with ``key``, compiled once.
+
+    ``terms`` None: they are known already under this key.
+    """
+    if terms is not None:
         _compiled.clear()
-        scanner = _compiled[order.digest] = Scanner(order.types or ())
-    return inspect(buffer, envelope, questions, scanner, settings)
+        _compiled[key] = Scanner(terms.types), terms
+    scanner, known = _compiled[key]
+    return inspect(buffer, envelope, known.questions, scanner, known.settings)
 
 
 def main(arguments: Sequence[str]) -> None:

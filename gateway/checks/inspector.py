@@ -6,10 +6,12 @@ found» (design section 1, promise 3).
 """
 
 import asyncio
+import hashlib
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from gateway.checks.child import Order, inspect_as_told
+from gateway.checks.child import Terms, inspect_as_told
 from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, inspect
 from gateway.checks.processes import InspectionProcess
 from gateway.checks.scanner import Scanner
@@ -47,6 +49,7 @@ class Inspector:
         self._settings = settings
         self._types: dict[str, InformationType] = {}
         self._scanners: dict[frozenset[str], Scanner] = {}
+        self._keys: dict[Questions, str] = {}
         self._middling = _Lane(settings)
         self._large = _Lane(settings)
         self.use(types)
@@ -116,12 +119,23 @@ class Inspector:
             if not any(item.kind == CANDIDATES_CAPPED for item in items):
                 return items
 
-        def arguments(told: str) -> tuple[Any, ...]:
-            order = Order(scanner.digest, None if told == scanner.digest else scanner.types)
-            return envelope, questions, order, settings
+        key = self._key(questions, scanner)
 
-        found: tuple[Finding, ...] = await self._lane(message).call(inspect_as_told, message, arguments, scanner.digest)
+        def arguments(told: str) -> tuple[Any, ...]:
+            return envelope, key, None if told == key else Terms(scanner.types, questions, settings)
+
+        found: tuple[Finding, ...] = await self._lane(message).call(inspect_as_told, message, arguments, key)
         return found
+
+    def _key(self, questions: Questions, scanner: Scanner) -> str:
+        """A name for the terms of an inspection; two that are equal have the same, also after a reload."""
+        key = self._keys.get(questions)
+        if key is None:
+            if len(self._keys) >= _KEPT_SCANNERS:
+                self._keys.clear()
+            told = pickle.dumps((scanner.digest, questions, self._settings.model_dump()))
+            key = self._keys[questions] = hashlib.sha256(told).hexdigest()
+        return key
 
     def _scanner(self, ids: frozenset[str]) -> Scanner:
         scanner = self._scanners.get(ids)

@@ -24,36 +24,50 @@ class Fault(StrEnum):
 
 
 class _Look:
-    """One pass over octets for everything that is rare in them; Hyperscan does it at some GB/s, ``bytes.count`` does not.
+    """One pass over octets for all that is rare in them; Hyperscan does it at some GB/s, ``bytes.count`` does not.
 
-    Bits of the answer: :data:`BROKEN` (a bare CR, a bare LF or a NUL is in it), :data:`DOTTED` (a line starts with a dot).
+    After a call ``broken`` tells whether a bare CR, a bare LF or a NUL is in the octets (at their edges: see
+    :class:`LineDiscipline`); ``dot`` is where the first line that starts with a dot begins, its CRLF included, ``end``
+    where the first end of data does; both -1 when there is none. Not for two threads at once.
     """
 
-    def __init__(self, *patterns: bytes) -> None:
+    __slots__ = ("_database", "broken", "dot", "end")
+
+    def __init__(self, patterns: dict[bytes, int]) -> None:
         flags = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
         self._database = hyperscan.Database()
         self._database.compile(
             expressions=list(patterns),
-            ids=[BROKEN if pattern != _DOTTED else DOTTED for pattern in patterns],
+            ids=list(patterns.values()),
             elements=len(patterns),
             flags=[flags] * len(patterns),
         )
-        self._seen = 0
 
-    def _note(self, bit: int, _start: int, _end: int, _flags: int, _context: object) -> None:
-        self._seen |= bit
-
-    def __call__(self, data: bytes) -> int:
-        """What is in ``data``. Not for two threads at once."""
-        self._seen = 0
+    def __call__(self, data: bytes) -> None:
+        """Look once."""
+        self.broken, self.dot, self.end = False, -1, -1
         self._database.scan(data, match_event_handler=self._note)
-        return self._seen
+
+    def _note(self, found: int, _start: int, stop: int, _flags: int, _context: object) -> None:
+        if found == _BROKEN:
+            self.broken = True
+        elif found == _DOT:
+            self.dot = stop - 3
+        else:
+            self.end = stop - 5
 
 
-BROKEN, DOTTED = 1, 2
-_DOTTED = rb"\r\n\."
-_look = _Look(rb"\r[^\n]", rb"[^\r]\n", rb"\x00", _DOTTED)
-_look_for_dots = _Look(_DOTTED)
+_BROKEN, _DOT, _DATA_END = 0, 1, 2
+_look = _Look(
+    {
+        rb"\r[^\n]": _BROKEN,
+        rb"[^\r]\n": _BROKEN,
+        rb"\x00": _BROKEN,
+        rb"\r\n\.": _DOT,
+        rb"\r\n\.\r\n": _DATA_END,
+    }
+)
+_look_for_dots = _Look({rb"\r\n\.": _DOT})
 
 
 class LineDiscipline:
@@ -66,12 +80,13 @@ class LineDiscipline:
         self.fault: Fault | None = None
         """The first violation; None when there was none or it was repaired."""
 
-    def take(self, data: bytes, seen: int | None = None) -> bytes:
-        """The octets to keep: the same object unless something had to be repaired. ``seen``: what was found in them."""
-        if seen is None:
-            seen = _look(data)
+    def take(self, data: bytes, *, broken: bool | None = None) -> bytes:
+        """The octets to keep: the same object unless something had to be repaired. ``broken``: if it is known."""
+        if broken is None:
+            _look(data)
+            broken = _look.broken
         # at the edges: a CR that belongs to a LF is never cut off from it, so one that stands alone is bare
-        if not (seen & BROKEN or data[:1] == b"\n" or data[-1:] == b"\r"):
+        if not (broken or data[:1] == b"\n" or data[-1:] == b"\r"):
             return data
         if not self.normalise:
             self.fault = self.fault or _first_fault(data)
@@ -113,24 +128,21 @@ class DataDecoder:
     def feed(self, chunk: bytes) -> bytes:
         """Decode one chunk. Must not be called once ``done`` is true."""
         data = self._tail + chunk
-        seen = _look(data)
-        dotted = data.find(b"\r\n.") if seen & DOTTED else -1
-        end = data.find(_END, dotted) if dotted >= 0 else -1
+        _look(data)
+        broken, dot, end = _look.broken, _look.dot, _look.end
         if end >= 0:
             self.done = True
             self.rest = data[end + 5 :]
             data = data[: end + 2]
-            if seen & BROKEN and self.rest:
-                seen = _look(data)  # what is broken may stand behind the end
         else:
             cut = len(data) - undecided(data)
             self._tail = data[cut:]
             data = data[:cut]
         if not data:
             return b""
-        if 0 <= dotted != end:
+        if 0 <= dot != end:
             data = data.replace(b"\r\n.", b"\r\n")
-        decoded = self._lines.take(data, seen)
+        decoded = self._lines.take(data, broken=broken)
         if not self._begun:
             self._begun = True
             return decoded[2:]
@@ -191,7 +203,8 @@ def encode_data(chunks: Iterable[Octets]) -> Iterator[bytes]:
             data = b"." + data
         elif before[-1:] == b"\r" and data[:2] == b"\n.":
             data = b"\n." + data[1:]
-        if _look_for_dots(data):
+        _look_for_dots(data)
+        if _look_for_dots.dot >= 0:
             data = data.replace(b"\r\n.", b"\r\n..")
         before = after
         yield data
