@@ -66,11 +66,12 @@ class Sink:
 
     def __exit__(self, *_: object) -> None:
         async def end() -> None:
-            await self.server.__aexit__()
+            self._loop.set_exception_handler(lambda *_: None)  # sessions that are cut off now are no news
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+            await self.server.__aexit__()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)

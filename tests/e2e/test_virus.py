@@ -87,7 +87,7 @@ class Guarded:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """clamd hangs."""
+        """Clamd hangs."""
         os.kill(self.clamd.pid, signal.SIGSTOP)
         try:
             yield
