@@ -24,13 +24,17 @@ from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import decide, decide_early
 from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage, SpoolWriter
-from gateway.wire.command import PathArgument
+from gateway.wire.command import PathArgument, unquoted
 
 LOOP = Reply.of(554, "5.4.6", "This message has passed too many servers; it is going round in a loop")
 RELAY_DENIED = Reply.of(550, "5.7.1", "This gateway relays only for the city")
+ROUTED = Reply.of(550, "5.7.1", "An address with a route in it (% or ! or a second @) is not taken here")
+LITERAL = Reply.of(550, "5.1.2", "An address needs a domain here; an IP address in brackets is not taken")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients, send the rest in another transaction")
 RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
 
+_ROUTING = frozenset("%!@")
+"""What makes a mail server send on to another place than the domain says; it trusts us, so that we must not ask."""
 NOBODY = Sender("")
 _NOTHING = frozenset[Check]()
 _LATE = "no answer within verdict_timeout"
@@ -122,9 +126,9 @@ class Transaction:
         if len(self._recipients) >= self._settings.smtp.max_recipients:
             return TOO_MANY_RECIPIENTS
         recipient = self._resolve(path)
-        if recipient is None:
-            self._record(RELAY_DENIED, recipients=(path.address,))
-            return RELAY_DENIED
+        if isinstance(recipient, Reply):
+            self._record(recipient, recipients=(path.address,))
+            return recipient
         refusal = await self._early(recipient) if services.rules.early else None
         if refusal is not None:
             self._record(refusal, recipients=(path.address,), size=self._envelope.declared_size or 0)
@@ -144,16 +148,34 @@ class Transaction:
             self._record(reply, recipients=(path.address,))
         return reply
 
-    def _resolve(self, path: PathArgument) -> Recipient | None:
-        """Direction and lists of a recipient; None when a stranger wants to send to strangers."""
-        internal = self._settings.network.is_internal(path.address)
+    def _resolve(self, path: PathArgument) -> Recipient | Reply:
+        """Direction and lists of a recipient, or why it is refused.
+
+        A stranger sends to strangers, or the address hides where it goes.
+        """
+        address = path.address
+        local, _, domain = address.rpartition("@")
+        internal = self._settings.network.is_internal(address)
+        if not (internal or self.client.inside):
+            return RELAY_DENIED
+        if internal and not _ROUTING.isdisjoint(unquoted(local)):
+            return ROUTED
+        if domain.startswith("["):
+            return LITERAL
         if self.client.inside:
             direction = Direction.INTERNAL if internal else Direction.OUTBOUND
-        elif internal:
-            direction = Direction.INBOUND
         else:
-            return None
-        return Recipient(path.address, direction, path.parameters, self._services.directory.lists_of(path.address))
+            direction = Direction.INBOUND
+        return Recipient(address, direction, path.parameters, self._lists_of(address))
+
+    def _lists_of(self, address: str) -> tuple[str, ...]:
+        """The lists that the address is, also without a detail («everyone+x»), which the mail server takes off."""
+        directory = self._services.directory
+        lists = directory.lists_of(address)
+        if lists or "+" not in address:
+            return lists
+        local, _, domain = address.rpartition("@")
+        return directory.lists_of(f"{local.partition('+')[0]}@{domain}")
 
     async def _early(self, recipient: Recipient | None, size: int | None = None) -> Reply | None:
         """What the policy is certain of before the content is known: at MAIL, for one recipient, at so many octets."""

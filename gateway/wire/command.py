@@ -1,10 +1,13 @@
 """SMTP command arguments (RFC 5321 section 4.1): paths, parameters, XCLIENT/XFORWARD attributes.
 
-Everything is kept as the client wrote it, for it is passed on verbatim; what could mean two things to two servers
-(control characters, white space in a path, an unquoted «<» or «>») is refused here.
+Everything is kept as the client wrote it, for it is passed on verbatim, but for needless quoting, which RFC 5321
+section 4.1.2 wants gone and which would make one mailbox look like two. What could mean two things to two servers
+(control characters, white space in a path, an unquoted «<» or «>», a trailing dot, letters that IDNA maps to others) is
+refused here: what a rule is asked about must be what the next hop delivers to.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from gateway.errors import ClientError
@@ -12,9 +15,17 @@ from gateway.model.reply import Reply
 
 _SIMPLE = re.compile(r"<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)?>\Z")
 _ROUTE = re.compile(r"@[^\s:,<>@]+(?:,@[^\s:,<>@]+)*:")
-_LOCAL = re.compile(r'(?:[^\s"(),:;<>@\[\\\]\x00-\x20\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")\Z')
-_DOMAIN = re.compile(r"(?:[^\s@<>()\[\]\\,;:\"\x00-\x20\x7f]+|\[[A-Za-z0-9.:-]+\])\Z")
-_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\s=\x00-\x20\x7f][^\s\x00-\x20\x7f]*)?\Z")
+_ATEXT = r'[^\s"(),.:;<>@\[\\\]\x00-\x20\x7f-\x9f\ud800-\udfff]'
+_LOCAL = re.compile(rf'(?:(?:{_ATEXT}|\.)+|"(?:[^"\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\\[\x20-\x7e])*")\Z')
+_DOT_STRING = re.compile(rf"{_ATEXT}+(?:\.{_ATEXT}+)*\Z")
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_LABEL = r"(?:[A-Za-z0-9_-]|[^\x00-\xa0\s\ud800-\udfff])+"
+_DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[A-Za-z0-9.:-]+\])\Z")
+_IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Letters and marks that a mapping of names leaves out (UTS 46)."""
+_PARAMETER = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\s=\x00-\x20\x7f-\x9f\ud800-\udfff][^\s\x00-\x20\x7f-\x9f\ud800-\udfff]*)?\Z"
+)
 _XTEXT = re.compile(r"\+([0-9A-Fa-f]{2})")
 
 _BAD_PATH = Reply.of(553, "5.1.3", "That is not a mail address as RFC 5321 writes it")
@@ -81,7 +92,10 @@ def _path_end(text: str) -> int:
 
 
 def _full_path(path: str) -> str:
-    """A path beyond the simple form: source route (dropped, RFC 5321 appendix C), quoted local-part, literal, UTF-8."""
+    """A path beyond the simple form: source route (dropped, RFC 5321 appendix C), quoted local-part, literal, UTF-8.
+
+    A quoted local-part comes back with as little quoting as it needs.
+    """
     if not (path.startswith("<") and path.endswith(">")):
         raise ClientError("path is not in angle brackets", _BAD_PATH)
     inner = path[1:-1]
@@ -93,7 +107,35 @@ def _full_path(path: str) -> str:
     local, at, domain = inner.rpartition("@")
     if not at or not _LOCAL.match(local) or not _DOMAIN.match(domain):
         raise ClientError("path is not local-part@domain", _BAD_PATH)
+    if not domain.isascii() and not _is_plain(domain):
+        raise ClientError("domain has characters that stand for others", _BAD_PATH)
+    if local.startswith('"'):
+        return f"{_least_quoted(local)}@{domain}"
     return inner
+
+
+def unquoted(local: str) -> str:
+    """The local-part that is meant: without quotes and backslashes (RFC 5321 section 4.1.2)."""
+    return _QUOTED_PAIR.sub(r"\1", local[1:-1]) if local.startswith('"') else local
+
+
+def _least_quoted(local: str) -> str:
+    meant = unquoted(local)
+    if _DOT_STRING.match(meant):
+        return meant
+    return '"' + meant.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _is_plain(domain: str) -> bool:
+    """True when no mapping (RFC 5895, UTS 46) makes another name of it but for case.
+
+    Full-width letters and their like would pass a rule under one name and arrive under another.
+    """
+    return (
+        unicodedata.normalize("NFKC", domain) == domain
+        and not _IGNORABLE.search(domain)
+        and all(c in "-._" or unicodedata.category(c)[0] in "LMN" for c in domain)
+    )
 
 
 def parse_parameters(text: str) -> tuple[str, ...]:
@@ -136,5 +178,7 @@ def parse_attributes(argument: str, known: frozenset[str]) -> dict[str, str]:
         if not equals or name.upper() not in known:
             raise ClientError(f"bad attribute {item!r}", Reply.of(501, "5.5.4", "Bad or unknown attribute"))
         decoded = decode_xtext(value)
+        if not decoded.isprintable():
+            decoded = "".join(c if c.isprintable() else "?" for c in decoded)
         found[name.upper()] = "" if decoded.upper() in ("[UNAVAILABLE]", "[TEMPUNAVAIL]") else decoded
     return found

@@ -59,3 +59,40 @@ def test_attributes() -> None:
 def test_xtext_cannot_bring_control_characters() -> None:
     """A decoded line end would forge a log line or a header field."""
     assert decode_xtext("a+0D+0Ab") == "a??b"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('"everyone"@city.example', "everyone@city.example"),
+        ('"ever\\yone"@city.example', "everyone@city.example"),
+        ('"a\\ b"@city.example', '"a b"@city.example'),
+        ('"a\\"b\\\\"@city.example', '"a\\"b\\\\"@city.example'),
+        ('"a..b"@city.example', '"a..b"@city.example'),
+        ('""@city.example', '""@city.example'),
+        ('"jürg"@bürger.example', "jürg@bürger.example"),
+    ],
+)
+def test_needless_quoting_goes(written: str, meant: str) -> None:
+    """One mailbox has one form, so that no rule is passed by quoting its address (RFC 5321 section 4.1.2)."""
+    assert parse_path(f"TO:<{written}>", "TO:") == PathArgument(meant, ())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@city.example.", "a@city..example", "a@.city.example", "a@city.example%x", "a@city!x.example",
+        "a@\uff43ity.example", "a@ci\u00adty.example", "a@ci\u200bty.example", "a@city\u3002example",
+        "a@ci\ufe0fty.example", "a@ci\u0301\u034fty.example", "a\udcff@city.example", '"a\udcff"@city.example',
+        "a@ci\udcffty.example", "a\x9b1m@city.example", "a@city\x85.example",
+    ],
+)  # fmt: skip
+def test_domains_that_arrive_under_another_name_are_refused(address: str) -> None:
+    """A trailing dot, a character that IDNA maps away, an octet no UTF-8: each once passed by the list rules."""
+    with pytest.raises(ClientError):
+        parse_path(f"TO:<{address}>", "TO:")
+
+
+def test_attributes_cannot_bring_control_characters_unencoded() -> None:
+    """Also without xtext."""
+    assert parse_attributes("HELO=a\x1b[31mb\udcff", frozenset({"HELO"})) == {"HELO": "a?[31mb?"}
