@@ -1,0 +1,158 @@
+"""``civicgate explain`` with the shipped rules, a message for each control: what, why, and never the evidence itself."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.main import main
+
+SSN, CARD = "536-90-4399", "4111 1111 1111 1111"
+HEAD = "From: clerk@city.example\r\nTo: x@other.example\r\nMIME-Version: 1.0\r\n"
+Explain = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
+    """Run «civicgate explain» on a message with all rules but those on viruses; ``viruses=True``: clamd is not there."""
+    shutil.copytree("rules", tmp_path / "rules", ignore=shutil.ignore_patterns("virus"))
+    config = tmp_path / "gateway.yaml"
+    config.write_text(
+        f"store: {{directory: {tmp_path}/store, key_file: {tmp_path}/store/key}}\n"
+        f"clamd: {{address: 'unix:{tmp_path}/no.sock'}}\n"
+        f"policy: {{rules: {tmp_path}/rules, directory: config/directory.yaml}}\n",
+        "utf-8",
+    )
+
+    def run(message: str | bytes, *words: str, viruses: bool = False) -> tuple[int, str, str]:
+        if viruses:
+            shutil.copytree("rules/virus", tmp_path / "rules" / "virus")
+        file = tmp_path / "m.eml"
+        file.write_bytes(message if isinstance(message, bytes) else message.encode())
+        code = main(["--config", str(config), "explain", str(file), *words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+OUT = ("--from", "clerk@city.example", "--to", "x@other.example")
+_MULTIPART = (
+    HEAD + "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\nhello\r\n--b\r\n"
+    "Content-Type: application/octet-stream; name=a.exe\r\nContent-Disposition: attachment; filename=a.exe\r\n"
+    "Content-Transfer-Encoding: base64\r\n\r\nTVqQAAMAAAAEAAAA//8AALgAAAAAAAAAQAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "words", "expected"),
+    [
+        (HEAD + f"\r\nMy number is SSN {SSN}.\r\n", OUT,
+         ["content: us-ssn", "confidential-leaves-encrypted", "pass, changed: ", "encrypt"]),
+        (HEAD + f"\r\nCard {CARD} please\r\n", OUT, ["content: payment-card", "encrypt"]),
+        (_MULTIPART, OUT, ["attachment:", "executable-attachments: fires", "hold"]),
+        (HEAD + "\r\nhello\r\n", ("--from", "clerk@city.example", "--to", "everyone@city.example"),
+         ["all-city-approval", "hold", "held in «all-city»", "250 2.0.0 Accepted, held"]),
+        (HEAD + "\r\nhello\r\n", ("--from", "contractor@city.example", "--to", "x@other.example"),
+         ["contractor-signature-block"]),
+        (HEAD + "\r\nhello\r\n", ("--from", "someone@other.example", "--to", "clerk@city.example"),
+         ["(outside)", "<clerk@city.example>: pass"]),
+        (HEAD + "Content-Type: multipart/mixed\r\n\r\nno boundary\r\n", OUT, ["structure:"]),
+    ],
+    ids=["ssn", "card", "attachment", "list", "contractor", "inbound", "structure"],
+)  # fmt: skip
+def test_each_control_is_explained(explain: Explain, message: str, words: tuple[str, ...], expected: list[str]) -> None:
+    """Text and JSON name what was found, the rule and the reply; social security and card numbers are never shown."""
+    code, out, err = explain(message, *words)
+    assert (code, err) == (0, "")
+    for part in expected:
+        assert part in out, out
+    code, plain, _ = explain(message, *words, "--json", "--all")
+    read = json.loads(plain)
+    assert set(read) == {"reply", "failures", "findings", "groups", "rules"}
+    _, everything, _ = explain(message, *words, "--all")
+    for text in (out, plain, everything):
+        for number in (SSN, SSN.replace("-", ""), CARD, CARD.replace(" ", "")):
+            assert number not in text
+        assert "1111 1111" not in text
+        assert "536-90" not in text
+
+
+def test_a_control_that_fails_is_told_with_what_the_client_would_read(explain: Explain) -> None:
+    """Clamd is away: the failure, the rule that is undecided, and its reply."""
+    code, out, _ = explain(HEAD + "\r\nhello\r\n", *OUT, viruses=True)
+    assert code == 0
+    assert "Control virus failed (unavailable)" in out
+    assert "virus-found: undecided" in out
+    assert "\n  451 4.7.1 " in out
+
+
+def test_the_end_of_a_number_may_be_shown(explain: Explain) -> None:
+    """Redacted evidence helps to find the place: the last four digits, no more."""
+    _, out, _ = explain(HEAD + f"\r\nMy number is SSN {SSN}.\r\n", *OUT)
+    assert "4399" in out
+
+
+def test_the_null_sender_is_outside_unless_the_client_is_inside(explain: Explain) -> None:
+    """A bounce is taken to come from outside; --client says otherwise."""
+    _, out, _ = explain(HEAD + "\r\nbounce\r\n", "--from", "<>", "--to", "clerk@city.example")
+    assert "from <> (outside)" in out
+    _, out, _ = explain(HEAD + "\r\nb\r\n", "--from", "<>", "--to", "clerk@city.example", "--client", "127.0.0.1")
+    assert "from <> (inside)" in out
+
+
+def test_an_outside_client_may_not_write_outside(explain: Explain) -> None:
+    """What the gateway would refuse at RCPT is said, with exit code 1."""
+    words = ("--from", "clerk@city.example", "--to", "x@other.example", "--client", "192.0.2.9")
+    code, out, err = explain(HEAD + "\r\nhello\r\n", *words)
+    assert (code, out) == (1, "")
+    assert err == "<x@other.example> is outside and so is the client: the gateway would answer 550 5.7.1.\n"
+
+
+def test_standard_input_is_read(explain: Explain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    """A minus is standard input; bare LF becomes CR LF as SMTP would have it."""
+
+    class Input:
+        buffer = io.BytesIO(b"Subject: x\n\nhello\n")
+
+    monkeypatch.setattr("sys.stdin", Input())
+    explain(b"", *OUT)
+    capsys.readouterr()
+    assert main(["--config", str(tmp_path / "gateway.yaml"), "explain", "-", *OUT]) == 0
+    assert f"Message of {len(b'Subject: x..' + b'..hello..')} octets" in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_there(explain: Explain, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line on standard error, exit code 1."""
+    explain(b"", *OUT)
+    capsys.readouterr()
+    assert main(["--config", str(tmp_path / "gateway.yaml"), "explain", str(tmp_path / "no.eml"), *OUT]) == 1
+    assert capsys.readouterr().err == f"{tmp_path}/no.eml cannot be read: No such file or directory\n"
+
+
+def test_nothing_is_changed_by_a_question(explain: Explain, tmp_path: Path) -> None:
+    """No store is made, nothing is written."""
+    explain(HEAD + "\r\nhello\r\n", *OUT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gateway.yaml", "m.eml", "rules"]
+
+
+def test_rules_that_do_not_fire_are_counted_or_shown(explain: Explain) -> None:
+    """--all shows the conditions of every rule; without it there is a number."""
+    _, out, _ = explain(HEAD + "\r\nhello\r\n", *OUT)
+    assert "more do not fire (--all shows them)" in out
+    _, everything, _ = explain(HEAD + "\r\nhello\r\n", *OUT, "--all")
+    assert "does not" in everything
+    assert len(everything.splitlines()) > len(out.splitlines())
+
+
+def test_hostile_names_do_not_reach_the_terminal(explain: Explain) -> None:
+    """A file name with an escape sequence is shown without it."""
+    message = _MULTIPART.replace("filename=a.exe", 'filename="a\x1b[2J\u202e.exe"')
+    code, out, _ = explain(message, *OUT, "--all")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\u202e" not in out
