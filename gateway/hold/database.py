@@ -10,11 +10,11 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -34,6 +34,10 @@ class Database:
         self.path = path
         self._engine = _engine(path, busy_timeout)
         self._writer = asyncio.Lock()
+        self._out = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+        self._closed = False
 
     @classmethod
     async def open(cls, path: Path, busy_timeout: float = 10.0) -> "Database":
@@ -42,18 +46,55 @@ class Database:
         return cls(path, busy_timeout)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Refuse new work, wait for what is under way, then close all connections."""
+        self._closed = True
+        await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        await self._nobody.wait()
         await self._engine.dispose()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Somebody is inside: a connection that outlives the event loop would end in its thread's traceback."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        self._out += 1
+        self._nobody.clear()
+        try:
+            yield
+        finally:
+            self._out -= 1
+            if not self._out:
+                self._nobody.set()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view. Raises StoreError."""
+        """A consistent view. A cancelled caller loses no connection: opening and closing are finished first.
+
+        Raises StoreError.
+        """
+        with self._counted():
+            try:
+                connection = await self._lend()
+                try:
+                    yield connection
+                finally:
+                    await uninterrupted(connection.close())
+            except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
+                raise StoreError(f"the store's database cannot be read: {error}") from error
+
+    async def _lend(self) -> AsyncConnection:
+        opening = asyncio.ensure_future(self._open_one())
         try:
-            async with self._engine.connect() as connection:
-                await connection.execution_options(**{READ_ONLY: True})
-                yield connection
-        except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
-            raise StoreError(f"the store's database cannot be read: {error}") from error
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await uninterrupted(_abandon(opening))
+            raise
+
+    async def _open_one(self) -> AsyncConnection:
+        connection = await _Patient(self._engine).start()
+        return await connection.execution_options(**{READ_ONLY: True})
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
         """Run ``work`` in one transaction; commit when it returns, undo when it raises.
@@ -65,23 +106,44 @@ class Database:
 
     async def _write(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
         try:
-            async with self._writer, self._engine.begin() as connection:
-                return await work(connection)
+            with self._counted():
+                async with self._writer, self._engine.begin() as connection:
+                    return await work(connection)
         except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
             raise StoreError(f"the store's database cannot be written: {error}") from error
 
 
 async def uninterrupted(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await to the end even when the caller is cancelled meanwhile; the cancellation goes on afterwards."""
+    """Await to the end even when the caller is cancelled meanwhile, once or often; the cancellation goes on after."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait({task})
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
         if not task.cancelled():
             task.exception()  # seen: the caller has gone
         raise
+
+
+class _Patient(AsyncConnection):
+    """A connection whose statements are finished even when the caller is cancelled meanwhile.
+
+    A statement that is torn leaves the driver's thread with a connection that nobody closes.
+    """
+
+    __slots__ = ()
+
+    async def execute(self, *args: Any, **kwargs: Any) -> CursorResult[Any]:
+        """As its parent's, to the end."""
+        return await uninterrupted(super().execute(*args, **kwargs))
+
+
+async def _abandon(opening: "asyncio.Future[AsyncConnection]") -> None:
+    """Close a connection that nobody waits for any more, as soon as it is open."""
+    with suppress(SQLAlchemyError, sqlite3.Error, OSError):
+        await (await opening).close()
 
 
 def _engine(path: Path, busy_timeout: float) -> AsyncEngine:
