@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.messages import RECIPIENT, SENDER
 
-LONGEST = 90.0
+LONGEST = 120.0
 """Seconds after which a run is given up."""
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.processes import Meter
 from deploy.dev.clamd import TINY_DATABASE as SIGNATURES
 from deploy.dev.clamd import ClamdNotStartedError, start_clamd, stop_clamd
 
@@ -25,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RULES = ROOT / "rules"
 START_TIMEOUT = 40.0
 STOP_TIMEOUT = 40.0
-MEGABYTE = 1_000_000
+QUIET = 0.4
+"""Seconds."""
+QUIET_TIMEOUT = 15.0
 
 
 class CannotStartError(Exception):
@@ -155,7 +158,7 @@ def amavis(folder: Path, next_hop: int, clamd_socket: Path) -> Iterator[Server]:
     for owned in (folder, folder / "tmp", folder / "db"):
         shutil.chown(owned, "amavis", "amavis")
     port = free_ports(1)[0]
-    config = folder / "amavisd.conf"
+    config = folder.with_name("amavisd.conf")  # it refuses one in a folder that it may write to
     config.write_text(amavis_conf(folder, port, next_hop, clamd_socket), encoding="utf-8")
     debian = sorted(p for p in Path("/etc/amavis/conf.d").iterdir() if p.name not in _AMAVIS_SKIPPED)
     options = [argument for file in (*debian, config) for argument in ("-c", str(file))]
@@ -200,6 +203,7 @@ def _process(command: list[str], log: Path | None, port: int) -> Iterator[Server
         )
     try:
         wait_for_greeting(port, lambda: process.poll() is not None, log)
+        wait_until_quiet(process.pid)
         yield Server(port, process.pid)
     finally:
         stop(process)
@@ -213,6 +217,16 @@ def wait_for_greeting(port: int, ended: Any, log: Path | None) -> None:
             said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:] if log and log.exists() else []
             raise CannotStartError(" | ".join(["it ended" if ended() else "no greeting", *said]))
         time.sleep(0.1)
+
+
+def wait_until_quiet(pid: int) -> None:
+    """Until the process and its descendants have nothing to do: one may greet while its siblings still start."""
+    deadline = time.monotonic() + QUIET_TIMEOUT
+    while time.monotonic() < deadline:
+        meter = Meter(pid)
+        time.sleep(QUIET)
+        if meter.stop().cpu <= 0.05 * QUIET:
+            return
 
 
 def greets(port: int) -> bool:
