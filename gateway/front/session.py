@@ -215,8 +215,9 @@ class SmtpSession(SMTP):
         self.flush()
         if not self._closing:
             self._closing = True
+            unsent = self.transport.get_write_buffer_size()  # a TLS transport cannot say it once it is closed
             self.transport.close()
-            if self.transport.get_write_buffer_size():
+            if unsent:
                 # a client that never reads must not hold the connection, which closes only when all is written
                 self.loop.call_later(LINGER, self.transport.abort)
         self._wake()
@@ -483,8 +484,8 @@ class SmtpSession(SMTP):
             with contextlib.suppress(Exception):
                 self.transport.abort()
             return False
+        # What is in the buffer now came through TLS: the handshake's last octets and EHLO often arrive together.
         self.transport = transport
-        self._buffer.clear()
         self.session.ssl = transport.get_extra_info("ssl_object") if transport else None
         self.session.host_name = None
         return True
