@@ -352,7 +352,7 @@ def own_octets(received: bytes) -> bytes:
 
 
 def greets(port: int) -> bool:
-    """Does an SMTP server greet there?"""
+    """Whether an SMTP server greets there."""
     try:
         with socket.create_connection(("127.0.0.1", port), 1.0) as probe:
             probe.settimeout(2.0)
@@ -371,7 +371,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Has this process a socket that listens on the port?"""
+    """Whether this process has a socket that listens on the port."""
     wanted = set()
     for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]:
         words = line.split()
@@ -380,7 +380,7 @@ def listens(pid: int, port: int) -> bool:
     try:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
-                if os.readlink(descriptor) in wanted:
+                if str(descriptor.readlink()) in wanted:
                     return True
     except OSError:
         return False

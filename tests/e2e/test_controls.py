@@ -118,7 +118,7 @@ def test_an_exception_lets_a_large_message_through_until_it_is_revoked(city: Cit
 
 
 def test_mail_to_the_city_needs_two_people(city: CityGateway, sink: Sink) -> None:
-    """Held for the list, sent at once to the others; approvers are told; delivered after two persons' yes, unchanged."""
+    """Held for the list, sent at once to the others; approvers are told; delivered after two said yes."""
     name, secret = mark("city"), mark("cake")
     content = letter(name, f"There is {secret}.\n", subject="Picnic")
     reply = city.send(CLERK, [EVERYONE, MAYOR], content)

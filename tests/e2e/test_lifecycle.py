@@ -64,7 +64,7 @@ def test_a_dead_worker_is_replaced(small: CityGateway) -> None:
 
 
 def test_reload_changes_rules_and_a_broken_rule_changes_nothing(small: CityGateway) -> None:
-    """SIGHUP: a changed rule counts in every worker; a broken one is named with file, line, column, and the old stay."""
+    """SIGHUP: a changed rule counts in every worker; a broken one is named by file:line:column and the old stay."""
     rule = small.folder / "rules" / "picnic.yaml"
 
     def refused(word: str) -> set[bool]:
@@ -112,7 +112,7 @@ def test_sigterm_lets_a_transaction_end(small: CityGateway, sink: Sink) -> None:
 
 
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path, nursery: Nursery, sink: Sink) -> None:
-    """SIGINT to the whole process group, as a terminal sends it: exit code 0, no error, no traceback, no process left."""
+    """SIGINT to the whole process group, as a terminal sends it: exit code 0, no error, no process left."""
     gateway = city_gateway(tmp_path / "g", nursery, sink.port, {})
     with gateway.log_file.open("wb") as log:
         process = subprocess.Popen(

@@ -23,7 +23,7 @@ def _talk(port: int, *lines: bytes) -> list[bytes]:
 
 
 def test_hostile_values_cannot_write_log_lines(city: CityGateway, sink: Sink) -> None:
-    """HELO, addresses and Message-ID with escapes, quotes and line breaks, plain and encoded: one line, nothing else."""
+    """HELO, addresses and Message-ID with escapes, quotes and line breaks, plain and encoded: one line, no more."""
     name = mark("hostile")
     forged = "2026-01-01T00:00:00.000Z info message id=FORGED"
     content = (

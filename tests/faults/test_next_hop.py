@@ -30,7 +30,7 @@ NO_ANSWERS = {
 
 @pytest.mark.parametrize("answer", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 async def test_after_the_final_dot(tmp_path: Path, server: MailServer, answer: bytes) -> None:
-    """Whatever is not a whole 2xx reply after the final dot is a 4xx to the client; the next message is not confused."""
+    """What is no whole 2xx reply after the final dot is a 4xx to the client; the next message is not confused."""
     server.replies["DOT"] = answer
     prepare(tmp_path)
     hop = {"address": f"127.0.0.1:{server.port}", "data_timeout": "300 ms", "command_timeout": "300 ms"}
