@@ -86,6 +86,11 @@ class Transaction:
         self.accepted = 0
         """Recipients that the next hop accepted."""
 
+    @property
+    def lost(self) -> bool:
+        """True when the next hop has gone away and nothing of the content was sent: the mail can be begun anew."""
+        return self.state is State.OPEN and not self._connection.usable
+
     # -- envelope
 
     async def rcpt(self, address: str, parameters: tuple[str, ...] = ()) -> Reply:

@@ -119,10 +119,29 @@ class Effect:
         clock = self._services.clock
         started = clock()
         try:
+            if relay.lost:
+                relay = await self._anew(relay)
             return await relay.send(_on_top(self._trace, chunks))
         finally:
             self._record.times["relay"] = clock() - started
             _relaying.observe(self._record.times["relay"])
+
+    async def _anew(self, lost: Relay) -> Relay:
+        """Begin again with a next hop that did not wait for the content.
+
+        A client may take longer than the next hop has patience (Postfix: 300 s, under stress 10 s), and would never get
+        its message through. Whoever was accepted must be accepted again.
+        """
+        lost.abort()
+        envelope = self._envelope
+        relay = self._relay = await self._services.next_hop.begin(
+            envelope.client, envelope.sender.address, envelope.parameters, envelope.transaction
+        )
+        for recipient in envelope.recipients:
+            reply = await relay.rcpt(recipient.address, recipient.parameters)
+            if not reply.positive:
+                raise NextHopError(f"the next hop went away, and now answers RCPT with {reply}")
+        return relay
 
     async def _without(self, group: RecipientGroup, error: TransformError, verdict: Verdict) -> Reply:
         """A transform could not be made: the rule that wanted it says what then."""

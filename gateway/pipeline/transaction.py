@@ -59,6 +59,7 @@ class Transaction:
         "_begun",
         "_content_begun",
         "_envelope",
+        "_mailboxes",
         "_recipients",
         "_relay",
         "_services",
@@ -75,6 +76,7 @@ class Transaction:
         self.client = client
         self._envelope = Envelope(services.new_id(), client, NOBODY)
         self._recipients: list[Recipient] = []
+        self._mailboxes: set[str] = set()
         self.smtputf8 = False
         self._relay: Relay | None = None
         self._times: dict[str, float] = {}
@@ -143,10 +145,18 @@ class Transaction:
             self._record(error.reply, recipients=(path.address,), problem=error.detail)
             return error.reply
         if reply.positive:
-            self._recipients.append(recipient)
+            self._add(recipient)
         else:
             self._record(reply, recipients=(path.address,))
         return reply
+
+    def _add(self, recipient: Recipient) -> None:
+        """Who is named twice gets the message once, also from the store, and is held and told of once."""
+        local, _, domain = recipient.address.rpartition("@")
+        mailbox = f"{local}@{domain.lower()}"
+        if mailbox not in self._mailboxes:
+            self._mailboxes.add(mailbox)
+            self._recipients.append(recipient)
 
     def _resolve(self, path: PathArgument) -> Recipient | Reply:
         """Direction and lists of a recipient, or why it is refused.
