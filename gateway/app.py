@@ -6,6 +6,7 @@ the command prints); a reload that cannot be read leaves everything as it was.
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -37,7 +38,9 @@ from gateway.settings import ListenerSettings, Settings, load_settings
 from gateway.spool import Spool
 from gateway.transform import Planned, Transformer, plan
 
-_RESTART_ONLY = ("workers", "listeners", "metrics", "spool", "store", "next_hop", "clamd", "inspection")
+_RESTART_ONLY = (
+    "workers", "listeners", "metrics", "spool", "store", "next_hop", "clamd", "inspection", "hold", "outbox", "notices",
+)  # fmt: skip
 """Slices that a reload does not change: said in the log when they differ."""
 
 
@@ -90,6 +93,7 @@ class Gateway:
         self._outbox: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
         self._hold: Hold | None = None
+        self._reloading = asyncio.Lock()
         self._contexts = {listener.name: tls_context(listener) for listener in settings.listeners}
 
     async def start(self) -> None:
@@ -153,12 +157,8 @@ class Gateway:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        limits = self.settings.smtp
-        workers = max(1, self.settings.workers or 1)
         for listener in self.settings.listeners:
-            admission = Admission(
-                listener.name, -(-limits.max_connections // workers), limits.max_connections_per_client
-            )
+            admission = Admission(listener.name, *_connections(self.settings))
             self._admissions.append(admission)
             context = self._contexts[listener.name]
 
@@ -186,17 +186,29 @@ class Gateway:
         return [server.sockets[0].getsockname()[1] for server in self._servers]
 
     async def reload(self) -> None:
-        """Read settings, rules and directory anew; what cannot be read changes nothing."""
-        try:
-            settings = await asyncio.to_thread(load_settings, self._config)
-            rules, directory, types = await asyncio.to_thread(load_policy, settings)
-        except CivicgateError as error:
-            RELOADS.labels("refused").inc()
-            self.log.error("reload refused, the old settings and rules stay", problem=error.detail)
-            return
-        kept = [name for name in _RESTART_ONLY if getattr(settings, name) != getattr(self.settings, name)]
-        settings = settings.model_copy(update={name: getattr(self.settings, name) for name in kept})
-        logger(settings.log)
+        """Read settings, rules and directory anew; what cannot be read changes nothing. One reload at a time."""
+        async with self._reloading:
+            try:
+                settings = await asyncio.to_thread(load_settings, self._config)
+                kept = [name for name in _RESTART_ONLY if getattr(settings, name) != getattr(self.settings, name)]
+                settings = settings.model_copy(update={name: getattr(self.settings, name) for name in kept})
+                policy = await asyncio.to_thread(load_policy, settings)
+            except CivicgateError as error:
+                RELOADS.labels("refused").inc()
+                self.log.error("reload refused, the old settings and rules stay", problem=error.detail)
+                return
+            await self._use(settings, *policy)
+            if kept:
+                self.log.warning("these settings change with the next start", settings=",".join(kept))
+
+    async def _use(
+        self, settings: Settings, rules: RuleSet, directory: Directory, types: tuple[InformationType, ...]
+    ) -> None:
+        """Put what was read in force, from the next transaction on."""
+        self.log = logger(settings.log)
+        self._recorder.use(settings.log)
+        for admission in self._admissions:
+            admission.limit(*_connections(settings))
         await asyncio.to_thread(self.inspector.use, types)
         await asyncio.to_thread(self.inspector.prepare, rules.questions)
         assert self._hold is not None
@@ -214,8 +226,6 @@ class Gateway:
         self.settings = settings
         RELOADS.labels("done").inc()
         self._loaded(rules)
-        if kept:
-            self.log.warning("these settings change with the next start", settings=",".join(kept))
 
     def _loaded(self, rules: RuleSet) -> None:
         BUILD_INFO.labels(__version__).set(1)
@@ -249,14 +259,24 @@ class Gateway:
             await self._hold.close()
 
 
+def _connections(settings: Settings) -> tuple[int, int]:
+    """Connections that one worker takes: in all, and of one client."""
+    workers = settings.workers or os.cpu_count() or 1
+    return -(-settings.smtp.max_connections // workers), settings.smtp.max_connections_per_client
+
+
 async def serve(settings: Settings, config: Path) -> int:
     """Run one worker until SIGTERM or SIGINT. Returns the exit code."""
     loop = asyncio.get_running_loop()
-    stop, tasks = asyncio.Event(), set[asyncio.Task[None]]()
+    started, stop, tasks = asyncio.Event(), asyncio.Event(), set[asyncio.Task[None]]()
     gateway = Gateway(settings, config)
 
+    async def reload_once_started() -> None:
+        await started.wait()
+        await gateway.reload()
+
     def reload() -> None:
-        task = loop.create_task(gateway.reload())
+        task = loop.create_task(reload_once_started())
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -268,6 +288,7 @@ async def serve(settings: Settings, config: Path) -> int:
     except CivicgateError as error:
         gateway.log.error("worker cannot start", problem=error.detail)
         return 1
+    started.set()
     await stop.wait()
     await gateway.drain()
     return 0

@@ -71,6 +71,10 @@ class Recorder:
         self._matches = Tally(RULE_MATCHES)
         self._recipients = Tally(RECIPIENTS)
 
+    def use(self, settings: LogSettings) -> None:
+        """Write as these settings say from now on; what was counted stays."""
+        self._log = logger(settings)
+
     def flush(self) -> None:
         """Make what was counted visible to Prometheus."""
         for tally in (self._messages, self._matches, self._recipients):

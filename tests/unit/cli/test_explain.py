@@ -1,4 +1,4 @@
-"""``civicgate explain`` with the shipped rules, a message for each control: what, why, and never the evidence itself."""
+"""``civicgate explain`` with the shipped rules, a message for each control: what, why."""
 
 import io
 import json
@@ -17,7 +17,7 @@ Explain = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
-    """Run «civicgate explain» on a message with all rules but those on viruses; ``viruses=True``: clamd is not there."""
+    """Run «civicgate explain» on a message with all rules but those on viruses; with those, clamd is away."""
     shutil.copytree("rules", tmp_path / "rules", ignore=shutil.ignore_patterns("virus"))
     config = tmp_path / "gateway.yaml"
     config.write_text(
