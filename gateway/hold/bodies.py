@@ -25,6 +25,10 @@ ORPHAN_AGE = 3600.0
 """Seconds after which a file that no row names is taken for what a crash left behind."""
 
 
+SEALED_FOR = ".sealed-for"
+"""Ending of the file beside the folder: the public half of the key that opens its bodies."""
+
+
 class Damaged(StoreError):
     """The stored body is missing, cannot be opened with our key, or is not what was accepted."""
 
@@ -37,10 +41,12 @@ class Bodies:
         self._directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._identity = pyrage.x25519.Identity.from_str(_key(key_file))
+            _same_owner(directory)
+            self._identity = pyrage.x25519.Identity.from_str(_key(key_file, directory))
         except (OSError, pyrage.IdentityError) as error:
             raise StoreError(f"the key {key_file} or the folder {directory} cannot be used: {error}") from error
         self._recipient = self._identity.to_public()
+        _check_key(_note(directory), str(self._recipient), key_file)
 
     async def put(self, name: str, chunks: Iterable[memoryview | bytes]) -> None:
         """Seal and store. Durable, file and folder entry, when it returns. Raises StoreError; then nothing is left."""
@@ -178,7 +184,17 @@ def pieces(data: bytes, step: int = 262_144) -> Iterator[memoryview]:
 
 
 def _private(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    _same_owner(path)
+    return handle
+
+
+def _same_owner(path: Path) -> None:
+    """What the superuser makes (a command under sudo) belongs to whom its folder belongs: the gateway must read it."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        if owner.st_uid and not path.stat().st_uid:
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -189,21 +205,50 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _key(path: Path) -> str:
-    """The identity in ``path``; made when missing. Of several processes that make it at once, one wins."""
+def _key(path: Path, bodies: Path) -> str:
+    """The identity in ``path``; made when there is none and nothing is sealed yet. Of several that make it, one wins.
+
+    Raises StoreError when it is missing beside bodies that need it: a new one would make all of them worthless.
+    """
     if not path.exists():
+        if (_note(bodies).exists() or any(bodies.glob("*.age"))) and not path.exists():  # the key comes first
+            raise StoreError(f"the key {path} is missing, and {bodies} holds mail that only this key opens: restore it")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        with os.fdopen(_private(temporary), "w") as file:
-            file.write(f"{pyrage.x25519.Identity.generate()}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)  # unlike rename, never replaces a key that is already in use
-        temporary.unlink()
-        _sync_folder(path.parent)
+        _write_once(path, f"{pyrage.x25519.Identity.generate()}\n")
     lines = [line.strip() for line in path.read_text().splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     if len(keys) != 1:
         raise StoreError(f"{path} must hold one age identity (AGE-SECRET-KEY-1…)")
     return keys[0]
+
+
+def _note(bodies: Path) -> Path:
+    return bodies.with_name(bodies.name + SEALED_FOR)
+
+
+def _check_key(note: Path, public: str, key_file: Path) -> None:
+    """The key must be the one that the folder's bodies are sealed for. Raises StoreError.
+
+    With another key every body would look damaged, and its sender be told that it is lost.
+    """
+    try:
+        if not note.exists():
+            _write_once(note, f"{public}\n")
+        found = note.read_text().strip()
+    except OSError as error:
+        raise StoreError(f"{note} cannot be used: {error}") from error
+    if found != public:
+        raise StoreError(f"{key_file} is not the key that the store's mail is sealed for ({note}: {found})")
+
+
+def _write_once(path: Path, text: str) -> None:
+    """A small private file, whole or not at all; never replaces one that is there already."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with os.fdopen(_private(temporary), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):
+        os.link(temporary, path)  # unlike rename, never replaces what is already in use
+    temporary.unlink()
+    _sync_folder(path.parent)

@@ -170,6 +170,7 @@ def _prepare(engine: Engine) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     with path.open("wb") as lock:
+        _same_owner(path)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -185,6 +186,13 @@ def migrate(path: Path, busy_timeout: float = 10.0) -> None:
                 _upgrade(path, busy_timeout)
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise StoreError(f"the store {path} cannot be opened: {error}") from error
+
+
+def _same_owner(path: Path) -> None:
+    """A store that the superuser makes belongs to whom its folder belongs."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _revision(path: Path) -> str:
@@ -204,6 +212,7 @@ def _upgrade(path: Path, busy_timeout: float) -> None:
     from alembic.util import CommandError  # noqa: PLC0415
 
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    _same_owner(path)
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": busy_timeout}, poolclass=NullPool)
     _prepare(engine)
     try:

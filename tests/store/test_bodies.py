@@ -93,11 +93,29 @@ async def test_a_changed_body_is_damaged(bodies: Bodies, tmp_path: Path, damage:
         await bodies.get("b", digest([data]), len)
 
 
-async def test_another_key_does_not_open_it(bodies: Bodies, tmp_path: Path) -> None:
-    """Without the key there is no body."""
+async def test_another_key_stops_the_start(bodies: Bodies, tmp_path: Path) -> None:
+    """A key that is not the bodies' own is refused at start: with it all held mail would look damaged."""
     await bodies.put("b", [b"secret"])
-    with pytest.raises(Damaged):
-        await Bodies(tmp_path / "bodies", tmp_path / "key2").get("b", digest([b"secret"]), len)
+    Bodies(tmp_path / "other", tmp_path / "key2")
+    with pytest.raises(StoreError, match="key2 is not the key"):
+        Bodies(tmp_path / "bodies", tmp_path / "key2")
+
+
+async def test_a_lost_key_is_not_replaced(bodies: Bodies, tmp_path: Path) -> None:
+    """The key is gone, the bodies are there: no new key is made, the start says what to restore."""
+    await bodies.put("b", [b"secret"])
+    (tmp_path / "key").unlink()
+    with pytest.raises(StoreError, match="restore it"):
+        Bodies(tmp_path / "bodies", tmp_path / "key")
+    assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can give files away")
+async def test_what_the_superuser_writes_belongs_to_the_folder_s_owner(bodies: Bodies, tmp_path: Path) -> None:
+    """A command under sudo leaves no body that the gateway's own user cannot read."""
+    os.chown(tmp_path / "bodies", 12345, 12345)
+    await bodies.put("b", [b"secret"])
+    assert (tmp_path / "bodies" / "b.age").stat().st_uid == 12345
 
 
 async def test_a_writer_that_fails_is_no_damage(bodies: Bodies) -> None:
