@@ -98,6 +98,7 @@ class Desk:
                 text = f"{person} had approved {order.item} before; nothing was changed."
                 return Outcome(reading.item, changed=False, missing=reading.missing(), text=text)
             _check_open(reading.item, "approved")
+            _check_in_time(reading.item, self._core.clock())
             missing = reading.missing({person: roles})
             if alone and len(reading.slots) > 1:
                 names = " and ".join(slot.role for slot in reading.slots)
@@ -343,6 +344,13 @@ def _check_open(item: HeldItem, wanted: str) -> None:
     raise OperatorError(
         f"{item.id} cannot be {wanted}: it is {item.state} since {when}. «civicgate hold history {item.id}» shows how."
     )
+
+
+def _check_in_time(item: HeldItem, now: datetime) -> None:
+    """After the deadline it goes back, whether or not a worker has come to it: the sender counts on what was said."""
+    if item.expires <= now:
+        when = f"{item.expires:%Y-%m-%d %H:%M} UTC"
+        raise OperatorError(f"{item.id} expired at {when} and goes back to its sender, who can send it again.")
 
 
 def _who(slots: Sequence[Slot]) -> str:

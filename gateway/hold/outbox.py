@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import CivicgateError, StoreError, TransformError
@@ -189,9 +189,9 @@ class Outbox:
 
     async def _is_due(self, now: datetime) -> bool:
         free = or_(outbox.c.owner.is_(None), outbox.c.claimed_until <= now)
-        due = select(func.count()).where(outbox.c.state == OutboxState.WAITING, outbox.c.next_attempt <= now, free)
+        due = select(outbox.c.id).where(outbox.c.state == OutboxState.WAITING, outbox.c.next_attempt <= now, free)
         async with self._core.database.read() as connection:
-            return bool((await connection.execute(due)).scalar())
+            return (await connection.execute(due.limit(1))).first() is not None
 
     async def _attempt(self, row: OutboxRow) -> None:
         beat = asyncio.create_task(self._keep(row))

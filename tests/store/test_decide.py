@@ -187,6 +187,14 @@ async def test_what_nobody_decides_expires(hold: Hold, item: str, clock: Any, ou
         await hold.desk.approve(Order(item, DORA))
 
 
+async def test_a_late_approval_is_refused(hold: Hold, item: str, clock: Any) -> None:
+    """After the deadline nobody approves, also when no worker has given it back yet: the sender was told so."""
+    clock.move(hours=49)
+    with pytest.raises(OperatorError, match="expired"):
+        await hold.desk.approve(Order(item, "dora@city.example"))
+    assert await hold.desk.expire() == 1
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"reverse_path": ""}, {"automatic": True}],
