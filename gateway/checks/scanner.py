@@ -1,39 +1,33 @@
 """Finds information types in plain text: one Hyperscan database for all of them, then exact checks of what it found.
 
-Takes time linear in the text whatever the text: Hyperscan is an automaton, and exact checks stop after
-:data:`MAX_CANDIDATES` a message (the rest are counted and reported as such). Keeps no text and no matched value beyond
-the message; evidence is redacted. Refuses types that Hyperscan cannot compile.
+Takes time linear in the text whatever the text: Hyperscan is an automaton, exact expressions are RE2's on a bounded
+window, and exact checks stop after :data:`MAX_CANDIDATES` a message (the rest are counted and reported as such). Keeps
+no text and no matched value beyond the message; evidence is redacted. Refuses types that Hyperscan cannot compile.
 """
 
 import hashlib
-import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import hyperscan
 
-from gateway.checks.validators import VALIDATORS, digits_of
+from gateway.checks.expressions import Meaning, Source, before, continues, is_whole, sources_of, spoken, start_of
+from gateway.checks.tally import Place, Sighting, Tally
+from gateway.checks.validators import NUMERIC, VALIDATORS, digits_of
 from gateway.errors import ConfigError, ConfigErrors
-from gateway.model.finding import Check, Confidence, Finding
-from gateway.policy.types import InformationType, Pattern
+from gateway.model.finding import Confidence, Finding
+from gateway.policy.types import Gather, InformationType, Pattern
+
+__all__ = ["MAX_CANDIDATES", "Scanner", "Tally", "types_digest"]
 
 MAX_CANDIDATES = 200_000
 """Candidates a message that are checked exactly (some 10 µs each; a message small enough to be inspected on the event
 loop cannot hold many)."""
-MAX_DISTINCT = 5000
-"""Distinct matches a type and message that are told apart; more are counted as if distinct."""
-MAX_FINDINGS = 20
-"""Findings a type and confidence; the last one carries the count of the rest."""
-
-_PATTERN_FLAGS = hyperscan.HS_FLAG_SOM_LEFTMOST
-_PRESENCE_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SINGLEMATCH
-_WORD_FLAGS = hyperscan.HS_FLAG_CASELESS
-"""Without the start of the match: keeping it makes thousands of words compile for a quarter of a minute."""
-_WIDE_WORD_FLAGS = _WORD_FLAGS | hyperscan.HS_FLAG_UTF8
-_GAP = 200
-"""White space between the words of a phrase that is looked back over."""
+EXACT_WINDOW = 400
+"""Octets in which an exact expression must end."""
 _UNDERSCORE = 0x5F
 """No word boundary to Hyperscan, but one to people who name files."""
 _DIRECTLY = 24
@@ -41,47 +35,15 @@ _DIRECTLY = 24
 _EXCLUDING = 16
 
 
-class _Expression(NamedTuple):
-    """What a Hyperscan id stands for."""
-
-    type_: int
-    pattern: Pattern | None
-    """None: a word or keyword."""
-    word: str
-    keyword: bool = False
-    """True: only its presence is asked, so that texts without it cost nothing more."""
-    exclusion: bool = False
-
-
-class _Best(NamedTuple):
-    """The surest sighting of one distinct match."""
-
-    confidence: Confidence
-    part: str
-    offset: int
-    evidence: str
-
-
 class _Text(NamedTuple):
     """The text that is being looked at, and what is known of it as a whole."""
 
     data: bytes
-    part: str
-    named: bool
-    """A keyword of the type stands somewhere."""
-    excluded: bool
-    """An exclusion of the type stands somewhere."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was seen in one message, distinct matches once."""
-
-    seen: dict[int, dict[str, _Best]] = field(default_factory=dict)
-    surplus: dict[tuple[int, Confidence], int] = field(default_factory=dict)
-    checked: int = 0
-    unchecked: int = 0
-    """Candidates beyond :data:`MAX_CANDIDATES`."""
+    place: Place
+    named: set[int]
+    """Types of which a keyword stands somewhere."""
+    excluded: set[int]
+    """Types of which an exclusion does."""
 
 
 class Scanner:
@@ -91,159 +53,233 @@ class Scanner:
         """Compile. Raises :class:`ConfigErrors` that name the file of each type that cannot be compiled."""
         self.types = tuple(types)
         self.digest = types_digest(self.types)
-        written = [row for index, type_ in enumerate(self.types) for row in _expressions_of(index, type_)]
-        self._expressions = [expression for expression, _, _ in written]
-        self._keywords = [_spoken(t.keywords) for t in self.types]
-        self._exclusions = [_spoken(t.exclusions) for t in self.types]
-        self._database = self._compile([row[1] for row in written], [row[2] for row in written]) if written else None
+        meanings: dict[Source, list[Meaning]] = {}
+        for index, type_ in enumerate(self.types):
+            for source, meaning in sources_of(index, type_):
+                meanings.setdefault(source, []).append(meaning)
+        self._meanings = [tuple(same) for same in meanings.values()]
+        self._keywords = [spoken(t.keywords) for t in self.types]
+        self._exclusions = [spoken(t.exclusions) for t in self.types]
+        self._places = {type_.id: index for index, type_ in enumerate(self.types)}
+        self._together = self._types_that_wait()
+        self._database = self._compile(list(meanings)) if meanings else None
 
-    def _compile(self, sources: list[bytes], flags: list[int]) -> hyperscan.Database:
+    def _types_that_wait(self) -> frozenset[int]:
+        """Types whose sightings are judged only when the whole text has been seen, and those that stand beside them."""
+        waiting = set()
+        for index, type_ in enumerate(self.types):
+            if type_.gather or type_.companions:
+                waiting.add(index)
+            if type_.companions:
+                waiting.update(self._places[id_] for id_ in type_.companions.types if id_ in self._places)
+        return frozenset(waiting)
+
+    def _compile(self, sources: list[Source]) -> hyperscan.Database:
         database = hyperscan.Database()
         try:
-            database.compile(expressions=sources, ids=list(range(len(sources))), elements=len(sources), flags=flags)
+            database.compile(
+                expressions=[source.expression for source in sources],
+                ids=list(range(len(sources))),
+                elements=len(sources),
+                flags=[source.flags for source in sources],
+            )
         except hyperscan.error as error:
-            errors = self._guilty(sources, flags)
+            errors = self._guilty(sources)
             raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
         return database
 
-    def _guilty(self, sources: list[bytes], flags: list[int]) -> list[ConfigError]:
+    def _guilty(self, sources: list[Source]) -> list[ConfigError]:
         errors = []
-        for source, flag, expression in zip(sources, flags, self._expressions, strict=True):
+        for source, meanings in zip(sources, self._meanings, strict=True):
             try:
-                hyperscan.Database().compile(expressions=[source], ids=[0], elements=1, flags=[flag])
+                hyperscan.Database().compile(expressions=[source.expression], ids=[0], elements=1, flags=[source.flags])
             except hyperscan.error as error:
-                written = expression.pattern.regex if expression.pattern else expression.word
-                detail = f"«{written}» cannot be compiled by Hyperscan: {error}"
-                errors.append(ConfigError(detail, f"types/{self.types[expression.type_].id}.yaml"))
+                detail = f"«{meanings[0].written}» cannot be compiled by Hyperscan: {error}"
+                errors.append(ConfigError(detail, f"types/{self.types[meanings[0].type_].id}.yaml"))
         return errors
 
-    def scan(self, data: bytes, part: str, tally: Tally, candidates: int = MAX_CANDIDATES) -> None:
-        """Add what stands in one text. ``data``: plain UTF-8 (:mod:`gateway.checks.plain`); ``part``: its path."""
+    def scan(self, data: bytes, part: str | Place, tally: Tally, candidates: int = MAX_CANDIDATES) -> None:
+        """Add what stands in one text. ``data``: plain UTF-8 (:mod:`gateway.checks.plain`); ``part``: where it is."""
         if self._database is None:
             return
-        hits: list[tuple[_Expression, int, int]] = []
-        named: set[int] = set()
-        excluded: set[int] = set()
+        hits: list[tuple[tuple[Meaning, ...], int, int]] = []
+        text = _Text(data, Place(part) if isinstance(part, str) else part, set(), set())
         surplus = 0
         room = candidates - tally.checked
-        expressions = self._expressions
+        meanings = self._meanings
 
         def on_match(number: int, start: int, end: int, _flags: int, _context: Any) -> None:
             nonlocal surplus
-            expression = expressions[number]
-            if expression.keyword:
-                (excluded if expression.exclusion else named).add(expression.type_)
+            meaning = meanings[number]
+            if meaning[0].presence:
+                for each in meaning:
+                    (text.excluded if each.exclusion else text.named).add(each.type_)
             elif len(hits) < room:
-                hits.append((expression, start, end))
+                hits.append((meaning, start, end))
             else:
                 surplus += 1
 
         self._database.scan(data, match_event_handler=on_match)
         tally.checked += len(hits)
         tally.unchecked += surplus
-        for expression, start, end in hits:
-            if expression.pattern is None:
-                self._on_word(expression, data, end, part, tally)
-            elif expression.type_ in named or not expression.pattern.needs_keyword:
-                text = _Text(data, part, expression.type_ in named, expression.type_ in excluded)
-                self._on_pattern(expression.type_, expression.pattern, text, start, end, tally)
+        tally.texts += 1
+        if hits:
+            self._judge(hits, text, tally)
 
-    def _on_word(self, expression: _Expression, data: bytes, end: int, part: str, tally: Tally) -> None:
-        word = expression.word
-        start = _start_of(word, data, end)
-        if word[0].isalnum() and _is_letter(data[max(0, start - 4) : start].decode("utf-8", "ignore")[-1:]):
-            return
-        if word[-1].isalnum() and _is_letter(data[end : end + 4].decode("utf-8", "ignore")[:1]):
-            return
-        confidence = self.types[expression.type_].word_confidence
-        word = unicodedata.normalize("NFC", word)
-        self._note(tally, expression.type_, word.casefold(), _Best(confidence, part, start, word))
+    def _judge(self, hits: list[tuple[tuple[Meaning, ...], int, int]], text: _Text, tally: Tally) -> None:
+        waiting = self._together | {self._places[q.other] for q in tally.near if q.other in self._places}
+        for question in tally.near:
+            waiting |= {self._places[id_] for id_ in question.types if id_ in self._places}
+        later: dict[int, list[Sighting]] = {}
+        for meanings, start, end in hits:
+            for meaning in meanings:
+                waits = meaning.type_ in waiting
+                if meaning.pattern is None:
+                    sighting = self._word(meaning, text.data, end)
+                elif meaning.type_ in text.named or not meaning.pattern.needs_keyword:
+                    sighting = self._pattern(meaning, meaning.pattern, text, start, end, None if waits else tally)
+                else:
+                    continue
+                if sighting is None:
+                    continue
+                if waits:
+                    later.setdefault(meaning.type_, []).append(sighting)
+                else:
+                    tally.note(sighting, text.place)
+        if later:
+            self._settle(later, text.place, tally)
 
-    def _on_pattern(self, index: int, pattern: Pattern, text: "_Text", start: int, end: int, tally: Tally) -> None:
+    def _word(self, meaning: Meaning, data: bytes, end: int) -> Sighting | None:
+        start = start_of(meaning.word, data, end)
+        if not is_whole(meaning.word, data, start, end):
+            return None
+        shown = unicodedata.normalize("NFC", meaning.shown)
+        return Sighting(meaning.type_, shown.casefold(), meaning.confidence, start, end, shown)
+
+    def _pattern(
+        self, meaning: Meaning, pattern: Pattern, text: _Text, start: int, end: int, tally: Tally | None
+    ) -> Sighting | None:
+        """The sighting if it is one. ``tally``: one that knows its value surely already has nothing to decide."""
+        index = meaning.type_
+        extent = self._extent(meaning, pattern, text, start, end)
+        if extent is None:
+            return None
+        value, start, end = extent
+        key = digits_of(value) if pattern.validator in NUMERIC else value.decode("utf-8", "replace").casefold()
+        if tally is not None:
+            known = tally.seen.get(index, {}).get(key)
+            if known is not None and known.confidence >= (
+                Confidence.HIGH if index in text.named else pattern.confidence
+            ):
+                tally.repeat(known, end, text.place)
+                return None
+        if pattern.validator and not self._valid(index, pattern.validator, value):
+            return None
+        confidence = self._confidence(index, pattern, text, start, end)
+        if confidence is None:
+            return None
+        last4 = "".join(c for c in key if c.isalnum())[-4:]
+        return Sighting(index, key, confidence, start, end, self.types[index].redaction.replace("{last4}", last4))
+
+    def _extent(
+        self, meaning: Meaning, pattern: Pattern, text: _Text, start: int, end: int
+    ) -> tuple[bytes, int, int] | None:
+        """The value and where the match begins and ends; None when its edges or its words say that it is none."""
         data = text.data
         if data[start] == _UNDERSCORE:
             start += 1
-        if data[end - 1] == _UNDERSCORE:
-            end -= 1
-        if _continues(data[end : end + 2], pattern.edges):
-            return
-        before = data[max(0, start - 2) : start][::-1]
-        if _continues(before, pattern.edges) and not self._labelled(index, text, start):
-            return
-        match = data[start:end]
-        key = digits_of(match) if pattern.validator else match.decode("ascii", "replace").casefold()
-        known = tally.seen.get(index, {}).get(key)
-        if known is not None and known.confidence >= (Confidence.HIGH if text.named else pattern.confidence):
-            return
-        if pattern.validator and not VALIDATORS[pattern.validator](match):
-            return
-        confidence = self._confidence(index, pattern, text, start, end)
-        if confidence is not None:
-            last4 = "".join(c for c in key if c.isalnum())[-4:]
-            evidence = self.types[index].redaction.replace("{last4}", last4)
-            self._note(tally, index, key, _Best(confidence, text.part, start, evidence))
+        if pattern.exact:
+            found = meaning.exact.match(data[start : start + EXACT_WINDOW])
+            if found is None:
+                return None
+            value, end = bytes(found.group(meaning.exact.groups and 1)), start + found.end()
+        else:
+            end -= data[end - 1] == _UNDERSCORE
+            value = data[start:end]
+        ahead = data[max(0, start - 2) : start][::-1]
+        if (
+            (pattern.edges != "start" and continues(data[end : end + 2], pattern.edges))
+            or (continues(ahead, pattern.edges) and not self._labelled(meaning.type_, text, start))
+            or (meaning.never is not None and meaning.never.fullmatch(value))
+        ):
+            return None
+        return value, start, end
 
-    def _labelled(self, index: int, text: "_Text", start: int) -> bool:
+    def _valid(self, index: int, validator: str, value: bytes) -> bool:
+        if not VALIDATORS[validator](value):
+            return False
+        type_ = self.types[index]
+        if validator != "ip-address" or not (type_.inside or type_.outside):
+            return True
+        address = ip_address(value.decode("ascii").partition("/")[0])
+        if type_.inside and not any(address in network for network in type_.inside):
+            return False
+        return not any(address in network for network in type_.outside)
+
+    def _labelled(self, index: int, text: _Text, start: int) -> bool:
         """True when what is joined to a match by a dash is a keyword: «SSN-536-90-4399»."""
         keywords = self._keywords[index]
-        if keywords is None or not text.named or text.data[start - 1 : start] != b"-":
+        if keywords is None or index not in text.named or text.data[start - 1 : start] != b"-":
             return False
-        before = text.data[max(0, start - self.types[index].keyword_window) : start - 1].decode("utf-8", "ignore")
-        return any(found.end() == len(before) for found in keywords.finditer(before))
+        ahead = text.data[max(0, start - self.types[index].keyword_window) : start - 1].decode("utf-8", "ignore")
+        return any(found.end() == len(ahead) for found in keywords.finditer(ahead))
 
-    def _confidence(self, index: int, pattern: Pattern, text: "_Text", start: int, end: int) -> Confidence | None:
+    def _confidence(self, index: int, pattern: Pattern, text: _Text, start: int, end: int) -> Confidence | None:
         """How sure, from the words around; None: not a match."""
         type_, keywords, exclusions = self.types[index], self._keywords[index], self._exclusions[index]
+        named, excluded = index in text.named, index in text.excluded
         introduced = near = False
-        before = ""
-        if text.named or text.excluded:
-            before = text.data[max(0, start - type_.keyword_window) : start].decode("utf-8", "ignore")
-        if text.named and keywords is not None:
-            near, introduced = _before(keywords, before, _DIRECTLY)
+        ahead = ""
+        if named or excluded:
+            ahead = text.data[max(0, start - type_.keyword_window) : start].decode("utf-8", "ignore")
+        if named and keywords is not None:
+            near, introduced = before(keywords, ahead, _DIRECTLY)
             if not near:
                 after = text.data[end : end + type_.keyword_window].decode("utf-8", "ignore")
                 near = bool(keywords.search(after))
-        if pattern.needs_keyword and not near:
+        if (pattern.needs_keyword and not near) or (pattern.introduced and not introduced):
             return None
-        if text.excluded and not introduced and exclusions is not None:
-            excluded = _before(exclusions, before[-_EXCLUDING - 32 :], _EXCLUDING)[1]
-            if excluded:
-                return pattern.confidence if near and not pattern.needs_keyword else None
-        steps = (type_.keyword_boost if near else 0) + introduced
-        return Confidence(min(Confidence.HIGH, pattern.confidence + steps))
+        if (
+            excluded
+            and not introduced
+            and exclusions is not None
+            and before(exclusions, ahead[-_EXCLUDING - 32 :], _EXCLUDING)[1]
+        ):
+            return pattern.confidence if near and not pattern.needs_keyword else None
+        return _raised(pattern.confidence, (type_.keyword_boost if near else 0) + introduced)
 
-    @staticmethod
-    def _note(tally: Tally, index: int, key: str, best: _Best) -> None:
-        seen = tally.seen.setdefault(index, {})
-        known = seen.get(key)
-        if known is not None:
-            if best.confidence > known.confidence:
-                seen[key] = best
-        elif len(seen) < MAX_DISTINCT:
-            seen[key] = best
-        else:
-            at = (index, best.confidence)
-            tally.surplus[at] = tally.surplus.get(at, 0) + 1
+    def _settle(self, later: dict[int, list[Sighting]], place: Place, tally: Tally) -> None:
+        """Judge the types that need each other, now that the whole text has been seen."""
+        for index, sightings in later.items():
+            gather = self.types[index].gather
+            if gather is not None:
+                later[index] = _gathered(sightings, gather)
+        positions = {index: _positions(sightings) for index, sightings in later.items()}
+        for index, sightings in later.items():
+            companions = self.types[index].companions
+            if companions is None:
+                continue
+            others = [positions[self._places[id_]] for id_ in companions.types if self._places.get(id_) in positions]
+            kept = []
+            for one in sightings:
+                if any(_has_near(other, one, companions.within) for other in others):
+                    kept.append(one._replace(confidence=_raised(one.confidence, companions.steps)))
+                elif not companions.required:
+                    kept.append(one)
+            later[index] = kept
+        asked = [
+            (question, _positions(s for s in later.get(self._places.get(question.other, -1), ())
+                                  if s.confidence >= question.confidence))
+            for question in tally.near
+        ]  # fmt: skip
+        for index, sightings in later.items():
+            mine = [(q, other) for q, other in asked if self.types[index].id in q.types]
+            for one in sightings:
+                tally.note(one, place, tuple(q.mark for q, other in mine if _has_near(other, one, q.within)))
 
     def findings(self, tally: Tally, asked: frozenset[str] | None = None) -> list[Finding]:
         """What the tally says, by type and falling confidence; ``asked`` limits the types (None: all)."""
-        found: list[Finding] = []
-        for index, seen in tally.seen.items():
-            type_ = self.types[index]
-            if asked is not None and type_.id not in asked:
-                continue
-            for confidence in (Confidence.HIGH, Confidence.MEDIUM, Confidence.LOW):
-                same = [best for best in seen.values() if best.confidence is confidence]
-                total = len(same) + tally.surplus.get((index, confidence), 0)
-                shown = same[:MAX_FINDINGS]
-                for n, best in enumerate(shown):
-                    count = total - n if n == len(shown) - 1 else 1
-                    found.append(
-                        Finding(
-                            Check.CONTENT, type_.id, "", best.part, best.offset, confidence, best.evidence, count=count
-                        )
-                    )
-        return found
+        return tally.findings({n: t.id for n, t in enumerate(self.types) if asked is None or t.id in asked})
 
 
 def types_digest(types: Sequence[InformationType]) -> str:
@@ -251,113 +287,56 @@ def types_digest(types: Sequence[InformationType]) -> str:
     return hashlib.sha256(repr(tuple(types)).encode()).hexdigest()
 
 
-def _expressions_of(index: int, type_: InformationType) -> Iterator[tuple[_Expression, bytes, int]]:
-    """Everything that Hyperscan looks for on behalf of one type: what it stands for, source, flags."""
-    for pattern in type_.patterns:
-        yield (
-            _Expression(index, pattern, ""),
-            rb"(?:\b|_)(?:" + pattern.regex.encode("ascii") + rb")(?:\b|_)",
-            _PATTERN_FLAGS,
-        )
-    for word in type_.words:
-        for form, flags in _forms(word):
-            yield _Expression(index, None, form), _whole(form), flags
-    for word in (*type_.keywords, *type_.exclusions) if type_.patterns else ():
-        only_excludes = word not in type_.keywords
-        yield (
-            _Expression(index, None, word, keyword=True, exclusion=only_excludes),
-            _presence(word),
-            _PRESENCE_FLAGS,
-        )
+def _raised(confidence: Confidence, steps: int) -> Confidence:
+    return Confidence(min(Confidence.HIGH, confidence + steps))
 
 
-def _presence(word: str) -> bytes:
-    """An expression that matches wherever :func:`_spoken` does, and sometimes elsewhere, but compiles fast."""
-    inner = r"[\W_]+".join("".join(_quoted(c) if c.isascii() else ".{1,6}" for c in piece) for piece in word.split())
-    return f"(?:^|[^0-9A-Za-z]){inner}(?:$|[^0-9A-Za-z])".encode()
+class _Positions(NamedTuple):
+    """Where a type was seen: starts in order, and for each the value."""
+
+    starts: list[int]
+    keys: list[tuple[int, int]]
+    """Start and end, by start."""
+    longest: int
 
 
-def _forms(word: str) -> list[tuple[str, int]]:
-    """The forms in which a word may be written, accents composed or apart, with the flags that each needs."""
-    if word.isascii():
-        return [(word, _WORD_FLAGS)]
-    return [(unicodedata.normalize(form, word), _WIDE_WORD_FLAGS) for form in ("NFC", "NFD")]
+def _positions(sightings: Iterable[Sighting]) -> _Positions:
+    spans = sorted((s.start, s.end) for s in sightings)
+    return _Positions([s for s, _ in spans], spans, max((e - s for s, e in spans), default=0))
 
 
-def _whole(word: str) -> bytes:
-    """Any white space between; Hyperscan knows word boundaries in ASCII only, so the edges are looked at again."""
-    inner = r"\s+".join(_quoted(piece) for piece in word.split())
-    first = r"\b" if word.isascii() and word[0].isalnum() else ""
-    last = r"\b" if word.isascii() and word[-1].isalnum() else ""
-    return f"{first}{inner}{last}".encode()
+def _has_near(others: _Positions, one: Sighting, within: int) -> bool:
+    """True when another span begins or ends at most ``within`` octets from the sighting; not the same span."""
+    at = bisect_left(others.starts, one.start - within - others.longest)
+    tried = 0
+    while at < len(others.keys) and others.starts[at] <= one.end + within and tried < _TRIED:
+        start, end = others.keys[at]
+        if end >= one.start - within and (start, end) != (one.start, one.end):
+            return True
+        at += 1
+        tried += 1
+    return False
 
 
-def _quoted(piece: str) -> str:
-    return "".join(c if c.isalnum() or not c.isascii() else f"\\{c}" for c in piece)
+_TRIED = 50
+"""Neighbours that are compared at most: all but the sighting's own span and what ends too early are near."""
 
 
-def _spoken(words: Sequence[str]) -> re.Pattern[str] | None:
-    """One expression for words in running text, longest first; None for no words."""
-    if not words:
-        return None
-    forms = {form for word in words for form in (word, unicodedata.normalize("NFD", word))}
-    sources = []
-    for word in sorted(forms, key=lambda w: (-len(w), w)):
-        inner = r"[\W_]+".join(re.escape(piece) for piece in word.split())
-        first = r"(?<![^\W_])" if word[0].isalnum() else ""
-        last = r"(?![^\W_])" if word[-1].isalnum() else ""
-        sources.append(f"{first}{inner}{last}")
-    return re.compile("|".join(sources), re.IGNORECASE)
-
-
-def _before(words: re.Pattern[str], before: str, reach: int) -> tuple[bool, bool]:
-    """Whether one of the words stands in the text before a match, and whether one introduces it.
-
-    Introducing: it ends within ``reach`` characters of the match, no digit between.
-    """
-    near = False
-    for found in words.finditer(before):
-        near = True
-        between = before[found.end() :]
-        if len(between) <= reach and not any(c.isdigit() for c in between):
-            return True, True
-    return near, False
-
-
-def _continues(outward: bytes, edges: str) -> bool:
-    """True when the two octets beside a match, nearest first, make it part of something longer.
-
-    A letter behind a point, slash or underscore does not («no.536-90-4399», «536-90-4399.pdf»); behind a dash it does.
-    """
-    if not outward:
-        return False
-    near = outward[0]
-    if _is_alnum(near):
-        return True
-    if len(outward) < 2:
-        return False
-    far = outward[1]
-    if near in b"./_":
-        return 0x30 <= far <= 0x39
-    if near == 0x2D:
-        return _is_alnum(far)
-    return edges == "run" and near == 0x20 and 0x30 <= far <= 0x39
-
-
-def _is_alnum(octet: int) -> bool:
-    return 0x30 <= octet <= 0x39 or 0x41 <= octet <= 0x5A or 0x61 <= octet <= 0x7A
-
-
-def _start_of(word: str, data: bytes, end: int) -> int:
-    """Where a word that ends at ``end`` begins: its pieces and the white space between them, backwards."""
-    start = end
-    for n, piece in enumerate(reversed(word.split())):
-        if n:
-            start = len(data[max(0, start - _GAP) : start].rstrip()) + max(0, start - _GAP)
-        start -= len(piece.encode())
-    return max(0, start)
-
-
-def _is_letter(character: str) -> bool:
-    """True for what continues a word."""
-    return character.isalnum() or character == "_"
+def _gathered(sightings: list[Sighting], gather: Gather) -> list[Sighting]:
+    """Each a step surer for ``distinct`` different ones around it, two for twice as many. Linear: two pointers."""
+    ordered = sorted(sightings, key=lambda s: s.start)
+    counts: dict[str, int] = {}
+    first = last = 0
+    raised = []
+    for one in ordered:
+        while last < len(ordered) and ordered[last].start <= one.start + gather.within:
+            counts[ordered[last].key] = counts.get(ordered[last].key, 0) + 1
+            last += 1
+        while ordered[first].start < one.start - gather.within:
+            gone = ordered[first].key
+            counts[gone] -= 1
+            if not counts[gone]:
+                del counts[gone]
+            first += 1
+        raised.append(one._replace(confidence=_raised(one.confidence, min(2, len(counts) // gather.distinct))))
+    return raised

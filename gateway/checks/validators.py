@@ -1,36 +1,58 @@
-"""Exact checks of numbers that a pattern has found: whether they are possible at all.
+"""Exact checks of values that a pattern has found: whether they are possible at all.
 
-Refuses nothing by itself; each function answers True or False for digits that may carry separators.
+Refuses nothing by itself; each function answers True or False for octets that may carry separators.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import date
+from ipaddress import ip_address
 
-from stdnum import luhn
-from stdnum.us import ssn
+from stdnum import iban, luhn
+from stdnum.us import ein, itin, rtn, ssn
 
 ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
+    (1, 1, frozenset({15})),  # UATP
     (34, 34, frozenset({15})),  # American Express
     (37, 37, frozenset({15})),
     (300, 305, frozenset(range(14, 20))),  # Diners Club
     (3095, 3095, frozenset(range(14, 20))),
     (36, 36, frozenset(range(14, 20))),
     (38, 39, frozenset(range(14, 20))),
-    (3528, 3589, frozenset(range(16, 20))),  # JCB
+    (3528, 3589, frozenset(range(16, 20))),  # JCB, RuPay's 353 and 356
     (4, 4, frozenset({13, 16, 19})),  # Visa
     (51, 55, frozenset({16})),  # Mastercard
     (2221, 2720, frozenset({16})),
+    (2200, 2205, frozenset(range(16, 20))),  # Mir, Borica
     (6011, 6011, frozenset(range(16, 20))),  # Discover
     (644, 649, frozenset(range(16, 20))),
-    (65, 65, frozenset(range(16, 20))),
+    (65, 65, frozenset(range(16, 20))),  # also RuPay, Troy and Verve
     (62, 62, frozenset(range(16, 20))),  # UnionPay
-    (5018, 5018, frozenset(range(13, 20))),  # Maestro
-    (5020, 5020, frozenset(range(13, 20))),
-    (5038, 5038, frozenset(range(13, 20))),
-    (5893, 5893, frozenset(range(13, 20))),
-    (6304, 6304, frozenset(range(13, 20))),
-    (6759, 6763, frozenset(range(13, 20))),
+    (81, 82, frozenset(range(16, 20))),  # UnionPay, RuPay
+    (5018, 5018, frozenset(range(12, 20))),  # Maestro
+    (5019, 5019, frozenset({16})),  # Dankort
+    (5020, 5020, frozenset(range(12, 20))),
+    (5038, 5038, frozenset(range(12, 20))),
+    (5614, 5614, frozenset({16})),  # Uzcard
+    (5893, 5893, frozenset(range(12, 20))),
+    (6304, 6304, frozenset(range(12, 20))),
+    (6759, 6759, frozenset(range(12, 20))),
+    (6761, 6763, frozenset(range(12, 20))),
+    (506099, 506198, frozenset({16, 18, 19})),  # Verve
+    (507865, 507964, frozenset({16, 18, 19})),
+    (508, 508, frozenset({16})),  # RuPay
+    (60, 60, frozenset({16})),  # RuPay, UkrCard
+    (636, 636, frozenset(range(16, 20))),  # InterPayment
+    (637, 639, frozenset({16})),  # InstaPayment
+    (8600, 8600, frozenset({16})),  # Uzcard
+    (9792, 9792, frozenset({16})),  # Troy
+    (9860, 9860, frozenset({16})),  # Humo
 )
 """First and last issuer prefix (as many leading digits as they are written with) and the lengths in use."""
+
+NUMERIC = frozenset({"us-ssn", "us-itin", "us-ein", "us-rtn", "payment-card", "luhn", "npi"})
+"""Validators of numbers: the digits alone are the value, whatever stands between them."""
+_PREFIX = "80840"
+"""Issuer identifier of health in the United States, which the check digit of an NPI includes (45 CFR 162.406)."""
 
 
 def digits_of(match: bytes) -> str:
@@ -46,6 +68,23 @@ def is_us_ssn(match: bytes) -> bool:
     return bool(ssn.is_valid(digits_of(match)))
 
 
+def is_us_itin(match: bytes) -> bool:
+    """An Individual Taxpayer Identification Number: area 9xx and a group in use (python-stdnum)."""
+    return bool(itin.is_valid(digits_of(match)))
+
+
+def is_us_ein(match: bytes) -> bool:
+    """An Employer Identification Number: a prefix of a campus of the Internal Revenue Service (python-stdnum)."""
+    return bool(ein.is_valid(digits_of(match)))
+
+
+def is_us_rtn(match: bytes) -> bool:
+    """A routing transit number: right check digit, and a prefix that the American Bankers Association assigns."""
+    number = digits_of(match)
+    prefix = int(number[:2] or 0)
+    return bool(rtn.is_valid(number)) and (1 <= prefix <= 12 or 21 <= prefix <= 32 or 61 <= prefix <= 72)
+
+
 def is_payment_card(match: bytes) -> bool:
     """A known issuer's prefix with a length that it uses, and the right Luhn digit (ISO/IEC 7812-1, Annex B)."""
     number = digits_of(match)
@@ -54,5 +93,77 @@ def is_payment_card(match: bytes) -> bool:
     ) and bool(luhn.is_valid(number))
 
 
-VALIDATORS: Mapping[str, Callable[[bytes], bool]] = {"us-ssn": is_us_ssn, "payment-card": is_payment_card}
+def is_iban(match: bytes) -> bool:
+    """Country, length, check digits and the country's own format (ISO 13616; python-stdnum)."""
+    return bool(iban.is_valid(match.decode("ascii", "replace")))
+
+
+def is_luhn(match: bytes) -> bool:
+    """The right Luhn digit."""
+    return bool(luhn.is_valid(digits_of(match)))
+
+
+def is_npi(match: bytes) -> bool:
+    """A National Provider Identifier: ten digits from 1 or 2, the last one Luhn's over them behind 80840."""
+    number = digits_of(match)
+    return len(number) == 10 and number[0] in "12" and bool(luhn.is_valid(_PREFIX + number))
+
+
+def is_date(match: bytes) -> bool:
+    """A day that was in the calendar, month first (or year first), from 1900 to 2099; two digits of a year will do."""
+    pieces = [int(piece) for piece in match.decode("ascii", "replace").replace("-", "/").replace(".", "/").split("/")]
+    if len(pieces) != 3:
+        return False
+    year, month, day = pieces if pieces[0] > 31 else (pieces[2], pieces[0], pieces[1])
+    year += 1900 if year < 100 else 0
+    try:
+        date(year, month, day)
+    except ValueError:
+        return False
+    return 1900 <= year <= 2099
+
+
+def is_ip_address(match: bytes) -> bool:
+    """An IPv4 or IPv6 address, with or without a network's length behind it; not the unspecified one, not 1.2.3.4."""
+    try:
+        address = ip_address(match.decode("ascii", "replace").partition("/")[0])
+    except ValueError:
+        return False
+    return not address.is_unspecified and str(address) != "1.2.3.4"
+
+
+def is_mixed(match: bytes) -> bool:
+    """Looks like a password: at least two of small letters, capitals (beyond the first), digits and symbols."""
+    text = match.decode("utf-8", "replace").rstrip(".,;:!?)]}>\"'»”")
+    kinds = (
+        any(c.islower() for c in text),
+        any(c.isupper() for c in text[1:]),
+        any(c.isdigit() for c in text),
+        any(not c.isalnum() and c not in ".,'’-/:()<>[]_=…" for c in match.decode("utf-8", "replace")[1:]),
+    )
+    return len(text) >= 4 and sum(kinds) >= 2
+
+
+def is_secret(match: bytes) -> bool:
+    """Looks random: letters and digits, and nearly no character more often than chance would have it."""
+    text = match.decode("ascii", "replace")
+    return (
+        len(set(text)) * 4 >= min(len(text), 40) and any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
+    )
+
+
+VALIDATORS: Mapping[str, Callable[[bytes], bool]] = {
+    "us-ssn": is_us_ssn,
+    "us-itin": is_us_itin,
+    "us-ein": is_us_ein,
+    "us-rtn": is_us_rtn,
+    "payment-card": is_payment_card,
+    "iban": is_iban,
+    "luhn": is_luhn,
+    "npi": is_npi,
+    "date": is_date,
+    "ip-address": is_ip_address,
+    "mixed": is_mixed,
+    "secret": is_secret,
+}
 """By the names that patterns use."""

@@ -49,6 +49,11 @@ class Finding:
     """attachment: the declared media type."""
     size: int = 0
     """attachment: decoded octets (estimated from the encoding)."""
+    marks: tuple[str, ...] = ()
+    """content: where it stands (``body``, ``attachment``, ``subject``, ``file-name``), ``quoted`` when all of it stands
+    in quoted text, and the marks of the :class:`Near` and :class:`Published` questions that hold."""
+    sightings: int = 1
+    """content: how often it was seen, the same value each time again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,36 @@ class LegendText:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """A question: which matches of ``types`` have a match of ``other``, at least so sure, within so many octets."""
+
+    types: frozenset[str]
+    other: str
+    within: int
+    confidence: Confidence
+
+    @property
+    def mark(self) -> str:
+        """What a finding carries for which it holds."""
+        return f"near {self.other} {self.within} {self.confidence.name.lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A question: which matches are values that the city itself publishes."""
+
+    name: str
+    """The file that lists them."""
+    values: frozenset[str]
+    """Small letters and digits alone."""
+
+    @property
+    def mark(self) -> str:
+        """What a finding carries for which it holds."""
+        return f"published {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class Questions:
     """What the loaded rules need to know, so that checks do that and no more. Picklable."""
 
@@ -82,6 +117,10 @@ class Questions:
     legends: tuple[LegendText, ...] = ()
     signature_wordings: tuple[str, ...] = ()
     """Phrases of which one must stand in the signature block (compared folded, white space collapsed)."""
+    quoted: bool = False
+    """Whether a match stands in quoted text."""
+    near: tuple[Near, ...] = ()
+    published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
