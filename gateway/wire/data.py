@@ -91,7 +91,8 @@ class LineDiscipline:
         if not self.normalise:
             self.fault = self.fault or _first_fault(data)
             return data
-        plain = data.replace(b"\0", b"").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        # NUL goes last: what it keeps apart are two line ends, however the octets were cut into chunks
+        plain = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\0", b"")
         return plain.replace(b"\n", b"\r\n")
 
 

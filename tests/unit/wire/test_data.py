@@ -90,3 +90,11 @@ def test_content_without_a_last_line_end_gets_one() -> None:
     """DATA cannot say «no line end»: one is added, nothing else."""
     assert b"".join(encode_data([b"x"])) == b"x\r\n.\r\n"
     assert b"".join(encode_data([])) == b".\r\n"
+
+
+def test_a_repaired_message_does_not_depend_on_the_chunks() -> None:
+    """A NUL between CR and LF once made one line end or two, as the chunks fell."""
+    content = b"a\r\0\0\nb\r\n.\r\n"
+    whole = decode([content], normalise=True)
+    assert whole[0] == b"a\r\n\r\nb\r\n"
+    assert decode([content[n : n + 1] for n in range(len(content))], normalise=True) == whole
