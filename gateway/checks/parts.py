@@ -8,15 +8,30 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gateway.checks.forms import other_forms, uuencoded
 from gateway.checks.plain import plain, plain_octets
 from gateway.mime.charsets import to_text
 from gateway.mime.decoding import Decoding, decode, text
-from gateway.mime.hypertext import html_to_text
+from gateway.mime.fields import field_value
+from gateway.mime.hypertext import html_to_text, visible_text
+from gateway.mime.parser import parse
 from gateway.mime.tree import Buffer, DefectCode, Message, Part, Span
 
 _ASCII_CHARSET = re.compile(r"(?:us-)?ascii|utf-?8|latin-?1|iso-8859-\d{1,2}|windows-125\d|cp125\d|\Z", re.IGNORECASE)
 _IDENTITY = frozenset({"7bit", "8bit", "binary"})
 _MARKUP = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml", "image/svg+xml"})
+_TITLES = frozenset(
+    {
+        *("subject", "comments", "keywords", "thread-topic", "content-description"),
+        *("from", "sender", "reply-to", "to", "cc"),
+    }
+)
+"""Fields that readers show: topics and display names."""
+_MESSAGE_NAMES = (".eml", ".mht", ".mhtml")
+_REPORTS = frozenset({"message/delivery-status", "message/disposition-notification", "message/external-body"})
+_NESTING = 3
+"""Messages within files within messages that are read as such."""
+_GUESSED_BOUNDARY = re.compile(rb"^--([^\r\n]{1,70}?)[ \t]*\r?$", re.MULTILINE)
 _SNIFFED = 4096
 _TEXT_OCTETS = bytes({7, 8, 9, 10, 11, 12, 13, 27} | set(range(0x20, 0x7F)))
 _BOMS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
@@ -61,7 +76,7 @@ def reads_as_text(head: bytes) -> bool:
     if head.startswith(_BOMS):
         return True
     if not head or b"\0" in head:
-        return False
+        return len(head) > 3 and any(_is_wide(head[at::2], head[1 - at :: 2]) for at in (0, 1))
     odd = len(head.translate(None, _TEXT_OCTETS))
     if odd * 20 <= len(head):
         return True
@@ -74,11 +89,24 @@ def reads_as_text(head: bytes) -> bool:
     )
 
 
+def _is_wide(zeros: bytes, others: bytes) -> bool:
+    """True for UTF-16 without a byte order mark: text in every other octet, zeros between."""
+    return 10 * zeros.count(0) >= 9 * len(zeros) and b"\0" not in others and reads_as_text(others)
+
+
+def _is_message(part: Part) -> bool:
+    """True for a leaf that some program opens as a message: an encoded one, a file of mail, a report's header."""
+    if part.media_type.startswith("message/"):
+        return part.media_type not in _REPORTS
+    return part.media_type == "text/rfc822-headers" or any(n.lower().endswith(_MESSAGE_NAMES) for n in part.filenames)
+
+
 class Reading:
     """The texts of one parsed message. ``cap``: decoded octets a text at most."""
 
-    def __init__(self, buffer: Buffer, message: Message, cap: int) -> None:
+    def __init__(self, buffer: Buffer, message: Message, cap: int, depth: int = 0) -> None:
         self.buffer = buffer
+        self.depth = depth
         self.message = message
         self.cap = cap
         self.parts = tuple(message.walk())
@@ -86,6 +114,7 @@ class Reading:
         self._shown: dict[str, str] = {}
         self._ambiguous = {d.part for d in message.defects if d.code in _AMBIGUOUS}
         self._unsafe = {d.part for d in message.defects if d.code is DefectCode.UNSAFE_CHARSET}
+        self._untyped = {d.part for d in message.defects if d.code is DefectCode.MALFORMED_CONTENT_TYPE}
 
     def text_of(self, part: Part) -> tuple[str, bool]:
         """A main body's text as declared, decoded once, and whether it was cut."""
@@ -103,6 +132,14 @@ class Reading:
             known = self._shown[part.path] = html_to_text(self.text_of(part)[0])
         return known
 
+    def titles(self) -> Iterator[Text]:
+        """Topics and display names (also of nested messages) and file names."""
+        for part in self.parts:
+            rows = [field_value(self.buffer, field) for field in part.fields if field.name in _TITLES]
+            rows.extend(part.filenames)
+            if rows:
+                yield Text(plain("\n\n".join(rows)), part.path, False)
+
     def texts(self) -> Iterator[Text]:
         """Every text below the header, under every reading."""
         for part in self.parts:
@@ -110,6 +147,14 @@ class Reading:
                 yield from self._around(part)
             elif not part.children:
                 yield from self._leaf(part)
+                if self.depth < _NESTING and _is_message(part):
+                    yield from self._inside(b"".join(self._capped(part)), part.path)
+
+    def _inside(self, data: bytes, path: str) -> Iterator[Text]:
+        """What a reader sees who opens decoded octets as a message."""
+        inner = Reading(data, parse(data), self.cap, self.depth + 1)
+        for piece in (*inner.titles(), *inner.texts()):
+            yield Text(piece.data, path, piece.cut)
 
     def head(self, part: Part, size: int) -> bytes:
         """The first decoded octets of a part."""
@@ -123,6 +168,12 @@ class Reading:
         for span in spans:
             if span.size > 2:
                 yield from self._raw(part, span)
+        if not part.children and self.depth < _NESTING and part.body.size > 2:  # some readers guess the boundary
+            body = bytes(self.buffer[part.body.start : min(part.body.end, part.body.start + self.cap)])
+            if guessed := _GUESSED_BOUNDARY.search(body):
+                boundary = guessed[1].replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+                head = b'Content-Type: multipart/mixed; boundary="' + boundary + b'"\r\n\r\n'
+                yield from self._inside(head + body, part.path)
 
     def _leaf(self, part: Part) -> Iterator[Text]:
         if (
@@ -142,13 +193,33 @@ class Reading:
             data = plain_octets(bytes(self.buffer[part.body.start : stop]))
             if data is not None:
                 yield Text(data, part.path, stop < part.body.end)
+                if b"begin " in data or self._has_forms(part):
+                    yield from self._other_forms(part, data.decode("ascii"))
                 return
         content, cut = self._texts.get(part.path) or text(self.buffer, part, self.cap)
+        source = content
         if markup:
             content = self._shown.get(part.path) or html_to_text(content)
         yield Text(plain(content), part.path, cut)
+        if markup:
+            visible = visible_text(source)
+            if visible is not None and visible != content:
+                yield Text(plain(visible), part.path, False)
+        elif "begin " in content or self._has_forms(part):
+            yield from self._other_forms(part, content)
         if part.path in self._ambiguous or part.path in self._unsafe or self._is_dirty(part):
             yield from self._other_readings(part)
+
+    def _has_forms(self, part: Part) -> bool:
+        """False for an ordinary body of plain text, which every reader shows as it stands."""
+        return part.media_type != "text/plain" or bool(part.filenames) or part.path in self._untyped
+
+    def _other_forms(self, part: Part, content: str) -> Iterator[Text]:
+        if self._has_forms(part):
+            for form in other_forms(content):
+                yield Text(plain(form), part.path, False)
+        if enclosed := uuencoded(content.encode("utf-8", "replace"), self.cap):
+            yield Text(plain(enclosed), part.path, False)
 
     def _is_dirty(self, part: Part) -> bool:
         """True when base64 holds what is not base64, so that some reader may show it as it stands."""

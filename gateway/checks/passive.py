@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
 from gateway.checks.parts import Reading, is_attachment, main_bodies, reads_as_text
-from gateway.checks.plain import plain
 from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
 from gateway.mime.decoding import decoded_size
 from gateway.mime.fields import field_value
@@ -164,10 +163,10 @@ def _own(reading: Reading, part: Part) -> str:
 
 
 def _content(reading: Reading, types: frozenset[str], scanner: Scanner, candidates: int) -> Iterator[Finding]:
-    """Information types in subjects, file names and every text, distinct matches once a message."""
+    """Information types in topics, display names, file names and every text, distinct matches once a message."""
     tally = Tally()
-    for text, path in _titles(reading):
-        scanner.scan(plain(text), path, tally, candidates)
+    for title in reading.titles():
+        scanner.scan(title.data, title.part, tally, candidates)
     cut = []
     for piece in reading.texts():
         scanner.scan(piece.data, piece.part, tally, candidates)
@@ -178,13 +177,3 @@ def _content(reading: Reading, types: frozenset[str], scanner: Scanner, candidat
         yield Finding(Check.STRUCTURE, TEXT_TRUNCATED, part=cut[0], count=len(cut))
     if tally.unchecked:
         yield Finding(Check.STRUCTURE, CANDIDATES_CAPPED, count=tally.unchecked)
-
-
-def _titles(reading: Reading) -> Iterator[tuple[str, str]]:
-    """Subjects (also of nested messages) and file names."""
-    for part in reading.parts:
-        for field in part.fields:
-            if field.name == "subject":
-                yield field_value(reading.buffer, field), part.path
-        for name in part.filenames:
-            yield name, part.path

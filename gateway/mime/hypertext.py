@@ -1,7 +1,8 @@
 """HTML as text: what a reader sees, and what is hidden from them by style but stands in the source.
 
 A tokenizer, no parser: every pass moves forward, so that time is linear in the input whatever its tags look like.
-Refuses to judge visibility: text that CSS hides is text. Scripts, style sheets and ordinary comments are not.
+:func:`html_to_text` does not judge visibility: text that CSS hides is text; scripts, style sheets and ordinary comments
+are not. Hidden text may also part what a reader sees as one: :func:`visible_text` leaves out what inline style hides.
 """
 
 import html as entities
@@ -32,6 +33,21 @@ _BLOCKS = frozenset(
     }
 )
 _CELLS = frozenset({"td", "th"})
+_HIDING = re.compile(
+    r"display\s*+:\s*+none|visibility\s*+:\s*+(?:hidden|collapse)|font-size\s*+:\s*+0(?![.0-9]*[1-9])|mso-hide\s*+:\s*+all"
+    r"|(?:^|[\s\"'])hidden(?=[\s=/]|$)",
+    re.IGNORECASE,
+)
+_MAY_HIDE = re.compile(
+    r"display\s*+:\s*+none|visibility\s*+:|font-size\s*+:\s*+0|mso-hide|[\s\"']hidden[\s=/>]|\[if "
+    r"|<(?:template|title)\b",
+    re.IGNORECASE,
+)
+_NEVER_SHOWN = frozenset({"template", "title"})
+_VOID = frozenset(
+    {*("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")}
+)
+_CONDITION_END = re.compile(r"<!\[endif\]\s*+-->", re.IGNORECASE)
 _SPEAKING = frozenset({"img", "input", "area", "button", "textarea", "option"})
 _SILENT = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
 
@@ -40,11 +56,25 @@ def html_to_text(source: str) -> str:
     """The text of an HTML document: tags gone, blocks on lines of their own, white space collapsed, entities resolved.
 
     Tags inside a line leave no trace (``12<b>3</b>`` is ``123``); table cells are set apart by a space. Texts of
-    images and fields (alt, title, value, placeholder) are included, and what conditional comments show to Outlook.
-    Line breaks inside ``<pre>`` become spaces. Broken markup is shown rather than dropped. Never fails.
+    images and fields (alt, title, value, placeholder) come first, so that they part nothing; what conditional comments
+    show to Outlook is included. Line breaks inside ``<pre>`` become spaces. Broken markup is shown rather than
+    dropped. Never fails.
     """
-    reader = _Reader(source)
+    return _finished(_Reader(source))
+
+
+def visible_text(source: str) -> str | None:
+    """The same without what a reader does not see: elements hidden by inline style or attribute, Outlook's own texts.
+
+    None when nothing in the source can hide anything, so that this reading would say nothing new. Never fails.
+    """
+    return _finished(_Reader(source, visible=True)) if _MAY_HIDE.search(source) else None
+
+
+def _finished(reader: "_Reader") -> str:
     reader.read()
+    if reader.aside and not reader.visible:
+        reader.out.insert(0, "\n".join(reader.aside) + "\r")  # not at the end: there stands the signature block
     text = _SPACE_RUN.sub(" ", "".join(reader.out))
     text = _BLOCK_EDGE.sub("\n", text)
     if "&" in text:
@@ -65,12 +95,20 @@ def unescape(text: str) -> str:
 class _Reader:
     """Walks over a source once. In ``out``, CR stands for the edge of a block, LF for a line break."""
 
-    __slots__ = ("broken", "endless", "out", "position", "source")
+    __slots__ = ("aside", "broken", "concealed", "depth", "endless", "out", "position", "source", "visible")
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, visible: bool = False) -> None:
         self.source = source
+        self.visible = visible
+        """Leave out what is hidden."""
+        self.concealed = ""
+        """Name of the hidden element that is being passed."""
+        self.depth = 0
+        """Elements of that name which are open."""
         self.position = 0
         self.out: list[str] = []
+        self.aside: list[str] = []
+        """Texts of attributes."""
         self.broken = False
         """A tag without an end was met: from there on a tag ends at the next ``<`` or ``>``."""
         self.endless: set[str] = set()
@@ -81,7 +119,7 @@ class _Reader:
         source, out = self.source, self.out
         while opened := _OPEN.search(source, self.position):
             start = opened.start()
-            if start > self.position:
+            if start > self.position and not self.depth:
                 out.append(_SPACE.sub(" ", source[self.position : start]))
             if source[start + 1] in "!?":
                 self._pass_declaration(start)
@@ -96,11 +134,14 @@ class _Reader:
                     self.position = match.end()
                     continue
             self._pass_tag(match)
-        out.append(_SPACE.sub(" ", source[self.position :]))
+        if not self.depth:
+            out.append(_SPACE.sub(" ", source[self.position :]))
 
     def _pass_tag(self, match: re.Match[str]) -> None:
         name, attributes = match[1].lower(), match[2]
         self.position = match.end()
+        if self.visible and self._is_hidden(name, attributes, match[0].startswith("</")):
+            return
         if name == "br":
             self.out.append("\n")
         elif name in _BLOCKS:
@@ -111,7 +152,18 @@ class _Reader:
             self._pass_silent(name, match)
         if attributes and (name in _SPEAKING or "title" in attributes):
             for quoted, single, bare in _SHOWN.findall(attributes):
-                self.out.append(f" {_SPACE.sub(' ', quoted or single or bare)} ")
+                self.aside.append(_SPACE.sub(" ", quoted or single or bare))
+
+    def _is_hidden(self, name: str, attributes: str, closing: bool) -> bool:
+        """True for a tag that opens, closes or stands in an element that is not shown."""
+        if self.depth:
+            if name == self.concealed:
+                self.depth += -1 if closing else 1
+            return True
+        if closing or name in _VOID or not (name in _NEVER_SHOWN or (attributes and _HIDING.search(attributes))):
+            return False
+        self.concealed, self.depth = name, 1
+        return True
 
     def _pass_silent(self, name: str, match: re.Match[str]) -> None:
         """Pass a script or style sheet; one that never ends is shown. Its closing tag is read as any tag."""
@@ -123,6 +175,14 @@ class _Reader:
         else:
             self.position = end.start()
 
+    def _pass_condition(self) -> None:
+        """Pass what stands in a comment for Outlook alone; without an end it is read on."""
+        end = None if "[" in self.endless else _CONDITION_END.search(self.source, self.position)
+        if end is None:
+            self.endless.add("[")
+        else:
+            self.position = end.end()
+
     def _pass_declaration(self, start: int) -> None:
         """Pass a comment, ``<!…>`` or ``<?…>``; a conditional comment's content is read on as what it is."""
         source = self.source
@@ -132,6 +192,8 @@ class _Reader:
                 return
             if condition := _CONDITION.match(source, start + 4):
                 self.position = condition.end()
+                if self.visible and not source.startswith("<!", self.position):  # <!--[if !mso]><!--> shows to others
+                    self._pass_condition()
                 return
             end = None if "--" in self.endless else _COMMENT_END.search(source, start + 4)
             if end is None:
