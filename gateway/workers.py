@@ -19,6 +19,7 @@ from gateway.errors import CivicgateError, ConfigError
 from gateway.settings import Endpoint, Settings
 
 _BACKOFF_LONGEST = 30.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 OBSERVER = -1
 """Number of the process that is the observer."""
 
@@ -101,17 +102,21 @@ class Parent:
 
     def _start(self, child: Child) -> None:
         child.started = time.monotonic()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the child's own dispositions stand: none is lost
         pid = os.fork()
         if pid == 0:
             code = 70
             try:
-                for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+                for name in _SIGNALS:
                     signal.signal(name, signal.SIG_DFL)
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # who is still starting reads the newest files anyway
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
                 code = self.work(child.number)
             except BaseException:  # noqa: BLE001 - the fork ends here; what ended it must not end with it
                 self.log.error("worker crashed", worker=child.number, problem=traceback.format_exc())
             finally:
                 os._exit(code)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         child.pid = pid
 
     def _reap(self) -> None:
