@@ -81,7 +81,8 @@ class SpooledMessage:
             os.close(self._fd)
             self._fd = -1
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next start sweeps; the reply to the client must not suffer
+                self.path.unlink(missing_ok=True)
             self.path = None
 
 
@@ -129,7 +130,8 @@ class SpoolWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # as above
+                self._path.unlink(missing_ok=True)
 
     def _to_file(self) -> None:
         # made up only now: most messages never see a file, and asking for the process id is a system call

@@ -34,12 +34,17 @@ class Admission:
         if len(self.sessions) >= self._total:
             return TOO_MANY
         mine = self._clients.get(client, 0)
-        if mine >= self._per_client:
+        if client and mine >= self._per_client:
             return TOO_MANY_YOURS
         self._clients[client] = mine + 1
         self.sessions.add(session)
         self._gauge.inc()
         return None
+
+    def rename(self, session: Drainable, before: str, client: str) -> Reply | None:
+        """The session's client is known only now (PROXY): count it as that one's, or say why not."""
+        self.leave(session, before)
+        return self.enter(session, client)
 
     def leave(self, session: Drainable, client: str) -> None:
         """Count the session out."""

@@ -104,6 +104,7 @@ class SmtpSession(SMTP):
         self._admitted = False
         self._draining = False
         self._busy = False
+        self._counted_as = ""
         self.peer = ""
         self.peer_port = 0
         self._errors = 0
@@ -116,7 +117,9 @@ class SmtpSession(SMTP):
         self.transport = transport
         peer = transport.get_extra_info("peername")
         self.peer, self.peer_port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)
-        refusal = self._admission.enter(self, self.peer)
+        # behind a load balancer everybody would be one client: who it is follows in the PROXY header
+        self._counted_as = "" if self._listener.proxy_protocol else self.peer
+        refusal = self._admission.enter(self, self._counted_as)
         if refusal is not None:
             CONNECTIONS_REFUSED.labels("limit").inc()
             self._closing = True
@@ -136,7 +139,7 @@ class SmtpSession(SMTP):
             self._timer.cancel()
             self._timer = None
         if self._admitted:
-            self._admission.leave(self, self.peer)
+            self._admission.leave(self, self._counted_as)
             self._admitted = False
         self._wake()
         if self._writable is not None and not self._writable.done():

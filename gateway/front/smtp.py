@@ -8,7 +8,7 @@ before our 354 (RFC 2920 section 3.1), for that is how one message is made to lo
 import asyncio
 import ssl
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 from aiosmtpd.smtp import syntax
@@ -80,9 +80,8 @@ class GatewaySession(SmtpSession):
         self._trusted = self._pipeline.trusts(self.peer)
         self._client = Client(self.peer, self.peer_port)
         if self._listener.proxy_protocol and not await self._read_proxy():
-            CONNECTIONS_REFUSED.labels("proxy").inc()
-            self._closing = True
-            self.transport.abort()
+            CONNECTIONS_REFUSED.labels("proxy" if self._admitted else "limit").inc()
+            self.close()
             return False
         if self._listener.tls == "implicit":
             self.session.ssl = self.transport.get_extra_info("ssl_object")
@@ -102,10 +101,21 @@ class GatewaySession(SmtpSession):
             return False
         if not data.valid:
             return False
-        if data.src_addr is not None and data.command is not V2_CMD.LOCAL:
+        if isinstance(data.src_addr, IPv4Address | IPv6Address) and data.command is not V2_CMD.LOCAL:
             self._client = Client(str(data.src_addr), data.src_port or 0)
             self._trusted = self._pipeline.trusts(self._client.address)
+            return self._count_client(self._client.address)
         return True
+
+    def _count_client(self, address: str) -> bool:
+        refusal = None if self._closing else self._admission.rename(self, self._counted_as, address)
+        self._counted_as = address
+        if refusal is None:
+            return not self._closing
+        self._admitted = False
+        self.reply(refusal)
+        self.flush()
+        return False
 
     async def _end(self) -> None:
         await super()._end()
@@ -440,7 +450,10 @@ class GatewaySession(SmtpSession):
                 transaction.refused(refusal, receiver.received)
                 self.reply(refusal)
             else:
-                self._answer(await transaction.finish(message))
+                reply = await transaction.finish(message)
+                if reply.positive:
+                    self._errors = 0  # who brings good mail, be it for many, may go on
+                self._answer(reply)
         finally:
             self._busy = False
             if self._transaction is transaction:

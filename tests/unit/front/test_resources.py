@@ -113,3 +113,45 @@ async def test_a_mistake_of_ours_in_a_command_is_451_and_the_session_goes_on(pla
     plain_gateway.pipeline.install(services)
     assert (await client.say("MAIL FROM:<a@city.example>")).startswith("250 ")
     await client.close()
+
+
+async def test_behind_a_load_balancer_each_client_is_counted_as_itself(tmp_path: Path, server: MailServer) -> None:
+    """The limit for one client once was the limit for everybody behind the balancer."""
+    prepare(tmp_path)
+    settings = settings_for(
+        tmp_path,
+        server,
+        listeners=[{"name": "proxy", "address": "127.0.0.1:0", "proxy_protocol": True}],  # type: ignore[arg-type]
+        smtp={"max_connections_per_client": 2},
+    )
+    async with running(settings) as gateway:
+        clients = []
+        for number in (1, 1, 2, 2, 1):
+            client = await Client.connect(gateway.ports[0])
+            client.writer.write(b"PROXY TCP4 203.0.113.%d 127.0.0.1 1 2\r\n" % number)
+            clients.append(client)
+        greetings = [await client.reply() for client in clients]
+        assert [greeting[:3] for greeting in greetings] == ["220", "220", "220", "220", "421"]
+        assert await clients[-1].reply() == ""
+        for client in clients:
+            await client.close()
+        await asyncio.sleep(0.05)
+        assert not gateway._admissions[0].sessions
+        assert not gateway._admissions[0]._clients
+
+
+async def test_good_mail_forgives_errors(tmp_path: Path, server: MailServer) -> None:
+    """A mail server that keeps its connection was once cut off after its twenty-first refused recipient."""
+    prepare(tmp_path)
+    server.replies["RCPT gone@city.example"] = b"550 5.1.1 gone\r\n"
+    async with running(settings_for(tmp_path, server, smtp={"max_errors": 3})) as gateway:
+        client = await (await Client.connect(gateway.ports[0])).hello()
+        for _ in range(4):
+            await client.say("MAIL FROM:<a@city.example>")
+            for _ in range(2):
+                assert (await client.say("RCPT TO:<gone@city.example>")).startswith("550 ")
+            await client.say("RCPT TO:<b@city.example>")
+            await client.say("DATA")
+            client.writer.write(b"A: b\r\n\r\n.\r\n")
+            assert (await client.reply()).startswith("250 ")
+        await client.close()
