@@ -68,6 +68,7 @@ class GatewaySession(SmtpSession):
         self._pipeline = pipeline
         self._client = Client("")
         self._forwarded: dict[str, str] = {}
+        self._forwarding_used = False
         self._known_speaker: Client | None = None
         self._asked_pipeline: object = None
         self._transaction: Transaction | None = None
@@ -228,7 +229,11 @@ class GatewaySession(SmtpSession):
         if self._transaction is not None:
             self.reply(_NESTED)
             return
-        self._forwarded.update(parse_attributes(arg, XFORWARD))
+        said = parse_attributes(arg, XFORWARD)
+        if self._forwarding_used:  # a new client: nothing of the one before (whose mail may have been LOCAL) is his
+            self._forwarded.clear()
+            self._forwarding_used = False
+        self._forwarded.update(said)
         self._known_speaker = None
         self.reply(OK)
 
@@ -305,6 +310,7 @@ class GatewaySession(SmtpSession):
             self.reply(_MAIL_SYNTAX)
             return
         self._check_mail_parameters(path)
+        self._forwarding_used = True
         transaction = self._pipeline.begin(self._speaker())
         refusal = await transaction.mail(path)
         if refusal is not None:
