@@ -24,7 +24,7 @@ from gateway.hold import open_hold
 from gateway.model.envelope import Client, Direction, Envelope, ExceptionRecord, Recipient
 from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
 from gateway.model.reply import Reply
-from gateway.model.verdict import Disposition, Verdict
+from gateway.model.verdict import Disposition, RecipientGroup, TransformKind, Verdict
 from gateway.pipeline.membership import Membership
 from gateway.policy import Explanation, Outcome, RuleSet, decide, explain
 from gateway.settings import Settings
@@ -125,11 +125,16 @@ def reply_for(verdict: Verdict) -> Reply:
         return verdict.refusal
     if any(group.disposition is Disposition.HOLD for group in verdict.groups):
         return Reply.of(250, "2.0.0", "Accepted, held for a decision as ID")
-    if len(verdict.groups) > 1:
-        return Reply.of(250, "2.0.0", "Accepted for delivery as ID")
-    if verdict.disposition is Disposition.DISCARD:
+    if all(group.disposition is Disposition.DISCARD for group in verdict.groups):
         return Reply.of(250, "2.0.0", "OK ID")
+    if len(verdict.groups) > 1 or any(_one_by_one(group) for group in verdict.groups):
+        return Reply.of(250, "2.0.0", "Accepted for delivery as ID")
     return Reply.of(250, "", "(the next hop's reply)")
+
+
+def _one_by_one(group: RecipientGroup) -> bool:
+    """Encrypted for several recipients it goes to each by itself, through the store."""
+    return len(group.recipients) > 1 and any(t.kind is TransformKind.ENCRYPT for t in group.transforms)
 
 
 @dataclass(frozen=True, slots=True)
