@@ -27,7 +27,7 @@ class Source:
     reading: float
     """Seconds that smtp-source needs to start and read the message; taken off every run."""
 
-    def send(self, port: int, count: int, *, kept: bool = False, sessions: int = 0) -> float:
+    def send(self, port: int, count: int, *, kept: bool = False) -> float:
         """Send so many messages to a port of this machine; the seconds it took. Raises NotMeasuredError.
 
         ``kept``: all messages of a session over one connection; else a new connection for each.
@@ -35,7 +35,7 @@ class Source:
         try:
             started = time.perf_counter()
             done = subprocess.run(
-                self.command(port, count, kept=kept, sessions=sessions),
+                self.command(port, count, kept=kept),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=LONGEST,
@@ -49,12 +49,12 @@ class Source:
             raise NotMeasuredError(said[-1] if said else f"smtp-source ended with {done.returncode}")
         return max(taken - self.reading, 1e-6)
 
-    def command(self, port: int, count: int, *, kept: bool = False, sessions: int = 0) -> list[str]:
+    def command(self, port: int, count: int, *, kept: bool = False) -> list[str]:
         """The command line."""
         return [
             "smtp-source",
             *(["-d"] if kept else []),
-            *("-s", str(min(sessions or self.sessions, count)), "-m", str(count)),
+            *("-s", str(min(self.sessions, count)), "-m", str(count)),
             *("-f", SENDER, "-t", RECIPIENT, "-F", str(self.message), f"127.0.0.1:{port}"),
         ]
 

@@ -118,7 +118,7 @@ def _html(text: str) -> str:
 
 def _alternative(octets: int, rng: random.Random) -> bytes:
     header = _header(rng, f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"')
-    text = _prose(int(octets * 0.455), rng) + _SIGNATURE
+    text = _prose(int(octets * 0.468), rng) + _SIGNATURE
     return _multipart(header, [_TEXT + "\n" + text, _TEXT.replace("plain", "html") + "\n" + _html(text)])
 
 
