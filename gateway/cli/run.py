@@ -2,14 +2,16 @@
 
 import argparse
 import asyncio
+import errno
 import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import CivicgateError
+from gateway.errors import CivicgateError, ConfigError
 from gateway.settings import Settings
+from gateway.workers import reserve
 
 
 def register(commands: Any) -> None:
@@ -19,18 +21,18 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Start the workers and the observer; come back when all have ended."""
-    _share_metrics(settings.metrics.directory)
+    reserve([*(listener.address for listener in settings.listeners), settings.metrics.address])  # before any change:
+    _share_metrics(settings.metrics.directory)  # a second gateway must not empty the first one's folder
     from gateway.app import load_policy, own_hostname, serve  # noqa: PLC0415
     from gateway.metrics import forget_process  # noqa: PLC0415
     from gateway.observer import Observer  # noqa: PLC0415
     from gateway.preflight import preflight  # noqa: PLC0415
     from gateway.records.log import logger  # noqa: PLC0415
     from gateway.settings import load_settings  # noqa: PLC0415
-    from gateway.workers import OBSERVER, Parent, reserve  # noqa: PLC0415
+    from gateway.workers import OBSERVER, Parent  # noqa: PLC0415
 
     log = logger(settings.log)
     rules, _, _ = load_policy(settings)
-    reserve([*(listener.address for listener in settings.listeners), settings.metrics.address])
     before = asyncio.run(preflight(settings, own_hostname(settings)))
     for remark in before.remarks:
         log.warning(remark)
@@ -65,9 +67,17 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _share_metrics(directory: Path) -> None:
-    """Empty the folder in which processes share values. prometheus-client reads the variable when it is imported."""
+    """Empty the folder in which processes share values. prometheus-client reads the variable when it is imported.
+
+    Raises ConfigError.
+    """
     shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(f"metrics.directory: {directory} cannot be used: {error.strerror}") from error
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory.resolve())
 
 
