@@ -42,9 +42,23 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do what ``args`` says; 0 when it worked, 1 with a word on standard error when it did not."""
     try:
+        if args.action == "add":
+            _warn(args, settings)
         return asyncio.run(_run(args, settings))
     except CivicgateError as error:
         return complain(str(error))
+
+
+def _warn(args: argparse.Namespace, settings: Settings) -> None:
+    """Say it when no rule asks for such a record (one may come later), or its approver is a stranger."""
+    from gateway.app import load_policy  # noqa: PLC0415 - only this action needs the rules
+
+    rules, directory, _ = load_policy(settings)
+    kinds = sorted({node.kind for rule in rules.active for node in rule.exceptions})
+    if args.kind not in kinds:
+        complain(f"Note: no rule asks for exceptions of the kind «{args.kind}»; rules know: {', '.join(kinds)}.")
+    if directory.person(args.approver) is None:
+        complain(f"Note: the directory does not know the approver {args.approver}.")
 
 
 async def _run(args: argparse.Namespace, settings: Settings) -> int:

@@ -175,3 +175,14 @@ def test_until() -> None:
     for nonsense in ("soon", "", "7 weeks", "2026-13-01"):
         with pytest.raises(OperatorError, match="not a time"):
             exception.parse_until(nonsense, now)
+
+
+def test_an_exception_that_no_rule_asks_for_is_noted(say: Say) -> None:
+    """A slip in --kind, or a stranger as approver, is said at once: else the approval would silently not count."""
+    words = ("exception", "add", "--kind", "large-mesage", "--sender", "a@city.example", "--recipient", "*")
+    code, out, err = say(*words, "--until", "7d", "--reason", "x", "--approver", "nobody@far.example", "--json")
+    assert code == 0
+    assert json.loads(out)["kind"] == "large-mesage"
+    assert "large-mesage" in err
+    assert "large-message" in err
+    assert "nobody@far.example" in err
