@@ -232,10 +232,9 @@ class LostClaim(StoreError):
 
 
 def _blamed(transforms: Sequence[Transform], error: TransformError) -> Transform:
-    """The transform that the error names by its ``kind``; when it names none, the encryption, else the first."""
-    kind = getattr(error, "kind", None)
-    rank = sorted(transforms, key=lambda t: (t.kind is not kind, t.kind is not TransformKind.ENCRYPT))
-    return rank[0]
+    """The transform that the error names (``transform``); when it names none, the encryption, else the first."""
+    named = getattr(error, "transform", None)
+    return min(transforms, key=lambda t: (t != named, t.kind is not TransformKind.ENCRYPT))
 
 
 def order_for_failure(transform: Transform, error: TransformError) -> HoldOrder:
