@@ -100,6 +100,8 @@ class SmtpSession(SMTP):
         self._receiver: Receiver | None = None
         self._burst = 0
         self._deadline = 0.0
+        self._until = 0.0
+        """When the transaction must be over, 0 when none is open."""
         self._timer: asyncio.TimerHandle | None = None
         self._admitted = False
         self._draining = False
@@ -299,7 +301,12 @@ class SmtpSession(SMTP):
                     return
                 await self._more()
                 continue
-            self._deadline = self.loop.time() + self._limits.idle_timeout
+            now = self.loop.time()
+            if self._until and now > self._until:
+                CONNECTIONS_REFUSED.labels("timeout").inc()
+                self.close(TIMED_OUT)
+                return
+            self._deadline = now + self._limits.idle_timeout
             await self._command(line)
             if self._count % COMMANDS_BURST == 0:
                 await self._let_others()
@@ -420,7 +427,7 @@ class SmtpSession(SMTP):
         if receiver.hopeless:
             CONNECTIONS_REFUSED.labels("flood").inc()
             self.close(receiver.refusal)
-        elif elapsed > self._limits.transaction_timeout or (
+        elif (self._until and now > self._until) or (
             elapsed > 30.0 and receiver.received < self._limits.min_data_rate * elapsed
         ):
             CONNECTIONS_REFUSED.labels("slow").inc()

@@ -126,6 +126,7 @@ class GatewaySession(SmtpSession):
         return self._transaction is not None
 
     def _forget_transaction(self) -> None:
+        self._until = 0.0
         transaction, self._transaction = self._transaction, None
         bdat, self._bdat = self._bdat, None
         if bdat is not None:
@@ -317,6 +318,7 @@ class GatewaySession(SmtpSession):
             self.reply(refusal)
             return
         self._transaction = transaction
+        self._until = self.loop.time() + self._limits.transaction_timeout
         self.reply(_SENDER_OK)
 
     def _check_mail_parameters(self, path: PathArgument) -> None:

@@ -155,3 +155,21 @@ async def test_good_mail_forgives_errors(tmp_path: Path, server: MailServer) -> 
             client.writer.write(b"A: b\r\n\r\n.\r\n")
             assert (await client.reply()).startswith("250 ")
         await client.close()
+
+
+async def test_a_transaction_cannot_be_kept_open_by_doing_nothing(tmp_path: Path, server: MailServer) -> None:
+    """NOOP now and then once held a transaction, and its place with the next hop, for as long as the client liked."""
+    prepare(tmp_path)
+    async with running(settings_for(tmp_path, server, smtp={"transaction_timeout": "500 ms"})) as gateway:
+        client = await (await Client.connect(gateway.ports[0])).hello()
+        await client.say("MAIL FROM:<a@city.example>")
+        assert (await client.say("RCPT TO:<b@city.example>")).startswith("250 ")
+        await asyncio.sleep(0.6)
+        assert (await client.say("NOOP")).startswith("421 4.4.2 ")
+        assert await client.reply() == ""
+        await client.close()
+        patient = await (await Client.connect(gateway.ports[0])).hello()
+        await patient.send("a@city.example", ["b@city.example"], b"A: b\r\n\r\n")
+        await asyncio.sleep(0.6)
+        assert (await patient.say("NOOP")).startswith("250 ")
+        await patient.close()
