@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import (
@@ -25,6 +25,7 @@ from gateway.model.verdict import STRENGTH, Disposition, RecipientGroup, Verdict
 _LINE = re.compile(rb"(\d{3})([ -])5\.7\.1 [^\r\n\x00-\x08\x0b-\x1f\x7f]*\r\n")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_a_reply_from_any_text_is_well_formed(text: str) -> None:
     """Whatever a rule or a neighbour says: whole lines, one code, only the last line ends it (RFC 5321 4.2)."""
@@ -112,6 +113,7 @@ def test_the_strongest_disposition_is_the_verdicts() -> None:
     assert Verdict(()).disposition is Disposition.PASS
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="aB@.", max_size=20))
 def test_addresses_are_compared_folded(address: str) -> None:
     """Folding twice changes nothing; the domain is what stands behind the last @."""

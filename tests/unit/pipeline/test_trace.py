@@ -5,7 +5,7 @@ import re
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.model.envelope import Client
@@ -28,6 +28,7 @@ def _field(client: Client, *recipients: str, now: float = NOW) -> bytes:
     return received_field("gateway.city.example", "0123ABC", client, recipients, now)
 
 
+@settings(deadline=None)
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, st.lists(HOSTILE, max_size=2))
 @example("a\r\nX: y", "b\r\n\r\nbody", "fe80::1%\r\nX: y", "", "HTTP/1.1\r\n", "TLS\r\nX: y", ["a@b>\r\nX: <"])
 def test_whatever_a_client_says_it_is_one_well_formed_field(
@@ -79,6 +80,7 @@ def test_the_date_follows_the_clock() -> None:
 # --- ids -------------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=200), st.integers(0, 2**25 - 1))
 def test_ids_of_one_process_are_unique_and_sort_by_time(steps: list[int], process: int) -> None:
     """Whatever the clock's steps, no id comes twice; a later millisecond sorts behind an earlier one."""
@@ -100,6 +102,7 @@ def test_ids_of_two_processes_never_meet() -> None:
 # --- header facts ----------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_octets_have_facts(octets: bytes) -> None:
     """Reading the header never raises, and what is kept for the log is one short line."""
@@ -112,6 +115,7 @@ def test_any_octets_have_facts(octets: bytes) -> None:
     assert facts.automatic in (True, False)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
@@ -156,3 +160,12 @@ def test_subject_authors_and_automatic_are_read_when_asked() -> None:
     assert facts.authors == ("a@city.example", "b@city.example", "c@city.example")
     assert facts.automatic is True
     assert header_facts(b"Subject: x\r\n\r\n").automatic is False
+
+
+def test_a_hundred_thousand_fields_do_not_hide_who_wrote_it() -> None:
+    """From and Subject behind any number of other fields are found: an approver must not be the author."""
+    facts = header_facts(
+        b"X-A: b\r\n" * 100_000 + b"from : Clerk\r\n <clerk@city.example>\r\nSubject: a\r\n b\r\n\r\nx\r\n"
+    )
+    assert facts.authors == ("clerk@city.example",)
+    assert facts.subject == "a b"

@@ -8,7 +8,7 @@ from contextlib import redirect_stderr
 from typing import Any, Literal
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.records.log import logger
@@ -48,6 +48,7 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+@settings(deadline=None)
 @given(st.tuples(ANY, ANY, ANY))
 @example(('\\" disposition=pass x="', "a\nb", "\\"))
 def test_any_text_in_every_field_is_one_line_of_exactly_those_pairs(values: tuple[str, str, str]) -> None:
@@ -62,6 +63,7 @@ def test_any_text_in_every_field_is_one_line_of_exactly_those_pairs(values: tupl
     assert _pairs(rest[0] if rest else "") == expected
 
 
+@settings(deadline=None)
 @given(st.tuples(ANY, ANY, ANY))
 def test_any_text_is_one_line_of_json(values: tuple[str, str, str]) -> None:
     """JSON: one line, one object, the values as given but for escaped control characters."""
@@ -76,6 +78,7 @@ def test_any_text_is_one_line_of_json(values: tuple[str, str, str]) -> None:
     assert set(read) == {*NAMES, "event", "time", "level"}
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_an_event_from_outside_is_one_line_too(text: str) -> None:
     """Remarks that quote a neighbour's words cannot break the line."""

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter
 
@@ -33,6 +33,7 @@ for text in (before, after):
 """
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.tuples(st.sampled_from("ab"), st.sampled_from("xy"))), max_size=50))
 def test_a_tally_adds_up_whenever_it_is_flushed(events: list[tuple[str, str] | None]) -> None:
     """Every add arrives exactly once, whatever the flushes between (None: a flush)."""
