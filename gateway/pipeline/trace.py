@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from itertools import islice
 
 from gateway.hold.values import is_automatic
 from gateway.mime import addresses, field_value, parse, raw_value
@@ -19,6 +20,12 @@ _FIELDS = re.compile(
     rb"^(received|message-id)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
     re.IGNORECASE | re.MULTILINE,
 )
+_TOLD = re.compile(
+    rb"^(?:from|sender|subject|auto-submitted|precedence|list-id)[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n?",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The fields that are told to approvers or decide about notices."""
+_MOST_TOLD = 500
 _TOKEN = re.compile(r"[^A-Za-z0-9.:_/+-]")
 _MAX_HEADER = 1_048_576
 
@@ -55,12 +62,15 @@ class HeaderFacts:
         if self._rest is None:
             fields: dict[str, str] = {}
             authors: list[str] = []
-            for field in parse(self._block).root.fields:
+            # these fields alone: a hundred thousand others would hold up the loop, or hide who wrote the message
+            found = islice(_TOLD.finditer(self._block), _MOST_TOLD)
+            block = b"".join(match[0] for match in found) + b"\r\n"
+            for field in parse(block).root.fields:
                 name = field.name.lower()
                 if name in ("from", "sender"):
-                    authors += [mailbox.address for mailbox in addresses(raw_value(self._block, field))]
-                elif name in ("subject", "auto-submitted", "precedence", "list-id"):
-                    fields.setdefault(name, field_value(self._block, field))
+                    authors += [mailbox.address for mailbox in addresses(raw_value(block, field))]
+                else:
+                    fields.setdefault(name, field_value(block, field))
             self._rest = fields.get("subject", ""), tuple(authors), is_automatic(fields)
         return self._rest
 
