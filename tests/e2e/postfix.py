@@ -6,6 +6,7 @@ Refuses to touch the machine's Postfix: nothing of /etc/postfix or /var/spool/po
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,16 +101,24 @@ def installed() -> bool:
 
 
 @contextmanager
-def running_postfix(
-    folder: Path, name: str, services: Mapping[int, str], main: Mapping[str, str] | None = None
-) -> Iterator[Postfix]:
+def running_postfix(name: str, services: Mapping[int, str], main: Mapping[str, str] | None = None) -> Iterator[Postfix]:
     """Run Postfix with smtpd on each port of ``services`` (port to further options), until the block is left."""
+    with open_folder() as folder:
+        yield from _running(folder, name, services, main)
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder into which other users can see, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="civicgate-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def _running(folder: Path, name: str, services: Mapping[int, str], main: Mapping[str, str] | None) -> Iterator[Postfix]:
     for sub in ("etc", "queue", "data"):
         (folder / sub).mkdir(parents=True)
     shutil.chown(folder / "data", "postfix")
-    for parent in (folder, *folder.parents):  # Postfix works as its own user inside
-        if parent.stat().st_mode & 0o001 == 0 and parent.owner() == "root":
-            parent.chmod(parent.stat().st_mode | 0o011)
     text = _MAIN.format(folder=folder, name=name) + "".join(f"{k} = {v}\n" for k, v in (main or {}).items())
     (folder / "etc" / "main.cf").write_text(text, "utf-8")
     listeners = "".join(f"127.0.0.1:{port} inet n - n - - smtpd {options}\n" for port, options in services.items())

@@ -204,10 +204,10 @@ class CityGateway:
         """Folder of held mail and outbox."""
         return self.folder / "store"
 
-    def configure(self, **changes: Mapping[str, Any]) -> None:
+    def configure(self, **changes: Any) -> None:
         """Write the settings, with changes to slices."""
         for name, change in changes.items():
-            self.values[name] = {**self.values.get(name, {}), **change} if isinstance(change, Mapping) else change
+            self.values[name] = {**self.values.get(name, {}), **change} if isinstance(change, dict) else change
         with self.config.open("w", encoding="utf-8") as file:
             YAML(typ="safe").dump(self.values, file)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
-from typing import cast
 
 import pytest
 from ruamel.yaml import YAML
@@ -50,7 +49,7 @@ MEGABYTE = 1_000_000
 
 def read(content: bytes) -> EmailMessage:
     """A message as a mail program reads it."""
-    return cast("EmailMessage", message_from_bytes(content, policy=policy.default))
+    return message_from_bytes(content, policy=policy.default)
 
 
 def texts(content: bytes) -> list[str]:

@@ -61,14 +61,11 @@ def path(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Path
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(Sink(keywords=keywords))
         after = stack.enter_context(
-            running_postfix(
-                folder / "b", "inside.city.example", {behind: ""}, {"relayhost": f"[127.0.0.1]:{sink.port}"}
-            )
+            running_postfix("inside.city.example", {behind: ""}, {"relayhost": f"[127.0.0.1]:{sink.port}"})
         )
         gateway = stack.enter_context(running_city(folder / "g", nursery, behind, clamd={"address": f"unix:{clamd}"}))
         stack.enter_context(
             running_postfix(
-                folder / "a",
                 "front.city.example",
                 {proxy: f"-o smtpd_proxy_filter=127.0.0.1:{gateway.port}", relay: ""},
                 {"relayhost": f"[127.0.0.1]:{gateway.port}"},

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ async def door(tmp_path: Path, server: MailServer) -> AsyncIterator[Door]:
     """The gateway with its four listeners; only 127.0.0.1 may say for whom it speaks."""
     certificate, key = make_certificate(tmp_path, "gateway.city.example")
     files = {"tls_certificate": str(certificate), "tls_key": str(key), "address": "127.0.0.1:0"}
-    listeners = [
+    listeners: Any = [
         {"name": "starttls", "tls": "starttls", **files},
         {"name": "implicit", "tls": "implicit", **files},
         {"name": "required", "tls": "starttls", "require_tls": True, **files},
@@ -195,7 +196,7 @@ async def test_tls_to_the_mail_server_is_verified(tmp_path: Path, server: MailSe
     port = free_ports(1)[0]
     tls = {"smtpd_tls_security_level": "encrypt", "smtpd_tls_cert_file": str(certificate), "smtpd_tls_loglevel": "1"}
     tls |= {"smtpd_tls_key_file": str(key), "default_transport": "discard:"}
-    with running_postfix(tmp_path / "pf", "inside.city.example", {port: ""}, tls) as postfix:
+    with running_postfix("inside.city.example", {port: ""}, tls) as postfix:
         replies = []
         for number, (name, authority) in enumerate(
             (

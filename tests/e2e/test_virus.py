@@ -103,13 +103,15 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, sink: Si
     settings = {
         "address": f"unix:{folder}/clamd/clamd.sock", "scan_timeout": f"{TIMEOUT} s", "breaker_reset": "300 ms",
     }  # fmt: skip
-    guarded: Guarded | None = None
+    running = [process]
     try:
         with running_city(folder / "g", nursery, sink.port, clamd=settings, workers=1) as gateway:
             guarded = Guarded(gateway, folder, process)
             yield guarded
+            running.append(guarded.clamd)
     finally:
-        stop_clamd(guarded.clamd if guarded else process)
+        for one in running:
+            stop_clamd(one)
 
 
 @pytest.mark.parametrize("form", [plain, base64, in_a_zip, zip_in_zip, forwarded], ids=lambda form: str(form.__name__))

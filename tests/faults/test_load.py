@@ -1,6 +1,5 @@
 """Shapes and sizes that stall line-by-line code: the worker's other sessions go on, its memory stays small."""
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -9,13 +8,14 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.letters import CLERK, MAYOR, attached, letter
+from tests.e2e.postfix import open_folder
 from tests.e2e.running import CityGateway, Nursery, children_of, free_ports, running_city, until
 
 pytestmark = [
@@ -48,19 +48,23 @@ class Alone:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Path) -> Iterator[Alone]:
+def shared() -> Iterator[Path]:
+    """A folder into which smtp-sink can write, which gives up root."""
+    with open_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Path, shared: Path) -> Iterator[Alone]:
     """One worker with all default rules and clamd, in front of Postfix's smtp-sink."""
     folder = tmp_path_factory.mktemp("alone")
-    dumps = folder / "dumps"
+    dumps = shared / "dumps"
     dumps.mkdir()
     port = free_ports(1)[0]
     command = ["/usr/sbin/smtp-sink", "-d", f"{dumps}/%M."]
     if os.geteuid() == 0:
         command += ["-u", "nobody"]
         os.chown(dumps, pwd.getpwnam("nobody").pw_uid, -1)
-        for parent in dumps.parents:
-            with contextlib.suppress(OSError):
-                parent.chmod(parent.stat().st_mode | 0o011)
     sink = subprocess.Popen([*command, f"127.0.0.1:{port}", "200"])
     try:
         with running_city(folder / "g", nursery, port, clamd={"address": f"unix:{clamd}"}, workers=1) as gateway:
@@ -208,7 +212,7 @@ def _heavy(alone: Alone, content: bytes, sessions: list[Raw]) -> None:
 
     until(lambda: len(spooled()) == IN_FLIGHT and min(spooled()) > len(content) - 1000, 20, "not all is in the spool")
     answers: list[bytes] = []
-    ends = [lambda one=one: answers.append(one.finish()) for one in sessions[:FINISHED]]  # type: ignore[misc]
+    ends = [lambda one=one: answers.append(one.finish()) for one in sessions[:FINISHED]]
     anonymous = max(anonymous, _all(ends, worker))
     took = time.perf_counter() - started
     peak = _memory(worker, "VmHWM")
@@ -222,7 +226,7 @@ def _heavy(alone: Alone, content: bytes, sessions: list[Raw]) -> None:
     assert peak < LIMIT
 
 
-def _all(works: list[Callable[[], object]], worker: int) -> int:
+def _all(works: Sequence[Callable[[], object]], worker: int) -> int:
     """Do all of it at the same time; the worker's highest anonymous memory meanwhile."""
     threads = [threading.Thread(target=work) for work in works]
     for thread in threads:
