@@ -19,7 +19,7 @@ from gateway.errors import CivicgateError, ControlError
 from gateway.mime.tree import Buffer
 from gateway.model.envelope import Envelope
 from gateway.model.finding import Check, ControlFailure, Finding, Questions
-from gateway.policy.types import InformationType
+from gateway.policy.types import InformationType, with_companions
 from gateway.settings import InspectionSettings
 from gateway.spool import SpooledMessage
 
@@ -145,7 +145,8 @@ class Inspector:
                 raise ControlError("unavailable", f"no definition of {', '.join(sorted(missing))}")
             if len(self._scanners) >= _KEPT_SCANNERS:
                 self._scanners.clear()
-            scanner = self._scanners[ids] = Scanner([self._types[id_] for id_ in sorted(ids)])
+            needed = with_companions(self._types, ids)
+            scanner = self._scanners[ids] = Scanner([self._types[id_] for id_ in sorted(needed)])
         return scanner
 
     def _lane(self, message: SpooledMessage) -> "_Lane":

@@ -64,15 +64,21 @@ class Scanner:
         self._together = self._types_that_wait()
         self._database = self._compile(list(meanings)) if meanings else None
 
-    def _types_that_wait(self) -> frozenset[int]:
-        """Types whose sightings are judged only when the whole text has been seen, and those that stand beside them."""
-        waiting = set()
+    def _types_that_wait(self) -> tuple[int, ...]:
+        """Types whose sightings are judged only when the whole text has been seen, companions before who needs them."""
+        ordered: dict[int, None] = {}
+
+        def add(index: int) -> None:
+            companions = self.types[index].companions
+            for id_ in companions.types if companions else ():
+                if id_ in self._places and self._places[id_] not in ordered:
+                    add(self._places[id_])
+            ordered[index] = None
+
         for index, type_ in enumerate(self.types):
             if type_.gather or type_.companions:
-                waiting.add(index)
-            if type_.companions:
-                waiting.update(self._places[id_] for id_ in type_.companions.types if id_ in self._places)
-        return frozenset(waiting)
+                add(index)
+        return tuple(ordered)
 
     def _compile(self, sources: list[Source]) -> hyperscan.Database:
         database = hyperscan.Database()
@@ -127,7 +133,7 @@ class Scanner:
             self._judge(hits, text, tally)
 
     def _judge(self, hits: list[tuple[tuple[Meaning, ...], int, int]], text: _Text, tally: Tally) -> None:
-        waiting = self._together | {self._places[q.other] for q in tally.near if q.other in self._places}
+        waiting = set(self._together) | {self._places[q.other] for q in tally.near if q.other in self._places}
         for question in tally.near:
             waiting |= {self._places[id_] for id_ in question.types if id_ in self._places}
         later: dict[int, list[Sighting]] = {}
@@ -241,7 +247,7 @@ class Scanner:
             return None
         if (
             excluded
-            and not introduced
+            and (pattern.introduced or not introduced)
             and exclusions is not None
             and before(exclusions, ahead[-_EXCLUDING - 32 :], _EXCLUDING)[1]
         ):
@@ -250,23 +256,11 @@ class Scanner:
 
     def _settle(self, later: dict[int, list[Sighting]], place: Place, tally: Tally) -> None:
         """Judge the types that need each other, now that the whole text has been seen."""
-        for index, sightings in later.items():
-            gather = self.types[index].gather
-            if gather is not None:
-                later[index] = _gathered(sightings, gather)
-        positions = {index: _positions(sightings) for index, sightings in later.items()}
-        for index, sightings in later.items():
-            companions = self.types[index].companions
-            if companions is None:
-                continue
-            others = [positions[self._places[id_]] for id_ in companions.types if self._places.get(id_) in positions]
-            kept = []
-            for one in sightings:
-                if any(_has_near(other, one, companions.within) for other in others):
-                    kept.append(one._replace(confidence=_raised(one.confidence, companions.steps)))
-                elif not companions.required:
-                    kept.append(one)
-            later[index] = kept
+        positions: dict[int, _Positions] = {}
+        for index in self._together:
+            if index in later:
+                later[index] = self._accompanied(index, later[index], positions)
+                positions[index] = _positions(later[index])
         asked = [
             (question, _positions(s for s in later.get(self._places.get(question.other, -1), ())
                                   if s.confidence >= question.confidence))
@@ -276,6 +270,22 @@ class Scanner:
             mine = [(q, other) for q, other in asked if self.types[index].id in q.types]
             for one in sightings:
                 tally.note(one, place, tuple(q.mark for q, other in mine if _has_near(other, one, q.within)))
+
+    def _accompanied(self, index: int, sightings: list[Sighting], positions: "dict[int, _Positions]") -> list[Sighting]:
+        """Those that others of their kind and their companions let stand. ``positions``: where companions are."""
+        type_ = self.types[index]
+        if type_.gather is not None:
+            sightings = _gathered(sightings, type_.gather)
+        if type_.companions is None:
+            return sightings
+        companions, kept = type_.companions, []
+        others = [positions[self._places[id_]] for id_ in companions.types if self._places.get(id_) in positions]
+        for one in sightings:
+            if any(_has_near(other, one, companions.within) for other in others):
+                kept.append(one._replace(confidence=_raised(one.confidence, companions.steps)))
+            elif not companions.required:
+                kept.append(one)
+        return kept
 
     def findings(self, tally: Tally, asked: frozenset[str] | None = None) -> list[Finding]:
         """What the tally says, by type and falling confidence; ``asked`` limits the types (None: all)."""

@@ -1,8 +1,8 @@
 """Information types: what confidential content looks like, read from ``rules/types/*.yaml``, one type a file.
 
 Values only: :mod:`gateway.checks` compiles and runs them. Refuses an id that differs from the file's name, a pattern
-that is no regular expression or can match nothing, an unknown validator, a companion that nobody defines or that needs
-companions itself, a word list that cannot be read, and a type without a case that fires and a near miss.
+that is no regular expression or can match nothing, an unknown validator, a companion that nobody defines or types that
+need each other, a word list that cannot be read, and a type without a case that fires and a near miss.
 """
 
 import difflib
@@ -158,11 +158,14 @@ def load_type(path: Path) -> InformationType:
 
 def with_companions(types: Mapping[str, InformationType], ids: Iterable[str]) -> frozenset[str]:
     """The ids and those of the types without which they cannot be found. Unknown ids stay."""
-    found = set(ids)
-    for id_ in tuple(found):
-        type_ = types.get(id_)
-        if type_ is not None and type_.companions is not None:
-            found.update(type_.companions.types)
+    found: set[str] = set()
+    open_ = list(ids)
+    while open_:
+        id_ = open_.pop()
+        if id_ not in found:
+            found.add(id_)
+            type_ = types.get(id_)
+            open_.extend(type_.companions.types if type_ is not None and type_.companions is not None else ())
     return frozenset(found)
 
 
@@ -187,8 +190,8 @@ def _unknown_companions(types: Mapping[str, InformationType], documents: Mapping
                 close = difflib.get_close_matches(id_, sorted(types), n=1)
                 hint = f", did you mean «{close[0]}»?" if close else ""
                 errors.append(documents[type_.id].error(at, f"information type «{id_}» is not known{hint}"))
-            elif types[id_].companions is not None:
-                errors.append(documents[type_.id].error(at, f"«{id_}» needs companions itself"))
+            elif type_.id in with_companions(types, [id_]):
+                errors.append(documents[type_.id].error(at, f"«{id_}» needs «{type_.id}» beside it in its turn"))
     return errors
 
 
