@@ -13,6 +13,7 @@ from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
 from pathlib import Path
 from string import Template
+from textwrap import wrap
 
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.hold.values import MessageFacts, plain
@@ -34,6 +35,8 @@ PLACEHOLDERS = frozenset(
     | {"reason", "roles", "expires", "action", "actor", "comment", "city", "transfer_service", "decision", "received"}
     | {"digest"}
 )
+WIDTH = 78
+"""Columns of a notice (RFC 5322 section 2.1.1)."""
 MAX_VALUE = 4000
 """Characters of one value in a notice; the rest is cut."""
 
@@ -84,12 +87,24 @@ class Templates:
         """Subject and text. Values are data: nothing in them is substituted again."""
         safe = dict.fromkeys(PLACEHOLDERS, "") | {key: _safe(value) for key, value in values.items()}
         subject, text = self._texts[name]
-        return plain(subject.substitute(safe))[:300], text.substitute(safe)
+        return plain(subject.substitute(safe))[:300], _wrapped(text.substitute(safe))
 
 
 def _safe(value: str) -> str:
     """Keep line breaks that we made ourselves (lists); everything else that is not printable becomes a space."""
     return "\n".join(plain(row) for row in value[:MAX_VALUE].split("\n"))
+
+
+def _wrapped(text: str) -> str:
+    """Long lines broken at spaces to :data:`WIDTH`, indented as they began; commands and ids stay whole."""
+    rows = []
+    for row in text.split("\n"):
+        indent = row[: len(row) - len(row.lstrip())]
+        if len(row) <= WIDTH or row.startswith("  civicgate "):
+            rows.append(row)
+        else:
+            rows += wrap(row, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(rows)
 
 
 def _read(path: Path) -> tuple[Template, Template]:

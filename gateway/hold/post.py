@@ -148,7 +148,7 @@ class Post:
             "subject": facts.subject or "(none)",
             "size": in_words(facts.size),
             "message_id": facts.message_id,
-            "received": f"{facts.received:%Y-%m-%d %H:%M} UTC",
+            "received": in_local_time(facts.received),
             "digest": facts.sha256,
         }
 
@@ -164,9 +164,9 @@ class Post:
             "clauses": ", ".join(dict.fromkeys(clause for match in item.matches for clause in match.source))
             or "(none)",
             "reason": "\n".join(f"  {order.reason}" for order in item.orders if order.reason),
-            "action": " ".join(dict.fromkeys(order.tell_sender for order in item.orders if order.tell_sender))
+            "action": " ".join(dict.fromkeys(" ".join(o.tell_sender.split()) for o in item.orders if o.tell_sender))
             or "You need not do anything: you will be told what was decided.",
-            "expires": f"{item.expires:%Y-%m-%d %H:%M} UTC",
+            "expires": in_local_time(item.expires),
         }
 
 
@@ -178,6 +178,11 @@ def may_answer(facts: MessageFacts) -> bool:
 def list_ids(recipients: Iterable[Recipient]) -> tuple[str, ...]:
     """Lists among the recipients, each once; tags such as ``@city-wide`` are not lists."""
     return tuple(dict.fromkeys(i for recipient in recipients for i in recipient.lists if not i.startswith("@")))
+
+
+def in_local_time(at: datetime) -> str:
+    """As the city's clocks show it, with the zone: ``2026-11-24 02:00 CST``."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def in_words(octets: int) -> str:

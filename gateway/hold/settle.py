@@ -240,12 +240,16 @@ def _blamed(transforms: Sequence[Transform], error: TransformError) -> Transform
 def order_for_failure(transform: Transform, error: TransformError) -> HoldOrder:
     """The hold order for a transform that cannot be made: queue, reason, and what the sender is told to do."""
     queue = QUEUES.get(transform.kind, "transform")
-    reason = f"{transform.kind} could not be done ({error.code}): {error.detail}"
+    reason = f"A change that the policy asks for ({transform.kind}) could not be made ({error.code}): {error.detail}"
     tell = ""
     if error.code == "no-certificate":
+        reason = (
+            "It has to be encrypted on its way out, and there is no certificate for a recipient. It can leave once the "
+            f"certificate is in its folder, and is held again without one. ({error.detail})"
+        )
         tell = (
-            "There is no encryption certificate for the recipient. Ask the recipient for an S/MIME certificate and "
-            "give it to IT, who then release the message; or send it in another secure way."
+            "Ask the recipient for an S/MIME certificate and give it to IT, who then release the message; or send it "
+            "in another secure way."
         )
     return HoldOrder(transform.rule, queue, (), None, reason, tell)
 

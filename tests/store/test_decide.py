@@ -161,7 +161,7 @@ async def test_a_rejection_ends_it_and_the_sender_gets_it_back(
     assert "The needle in this body" in str(back)
     (returned,) = [d for d, _ in sink.got if d.kind == "return"]
     assert returned.reverse_path == ""
-    assert b"is rejected by carl@city.example" in sink.to(DORA)[-1]
+    assert b"is rejected (carl@city.example)" in sink.to(DORA)[-1]
     assert (await hold.desk.read(item)).item.message.body == ""
 
 

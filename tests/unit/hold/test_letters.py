@@ -179,3 +179,13 @@ def test_status(reply: Reply, expected: str) -> None:
 def test_notify(parameters: tuple[str, ...], expected: bool) -> None:
     """RFC 3461 section 4.1: who did not want to hear of failures does not."""
     assert wants_failure(Recipient("x@y", Direction.OUTBOUND, parameters)) is expected
+
+
+def test_long_lines_are_wrapped() -> None:
+    """A long reason is broken at spaces to 78 columns with its indent; the commands to copy stay on one line."""
+    reason = "  " + "word " * 60
+    _subject, text = Templates(TEMPLATES).fill("held-approver", {"reason": reason, "id": "1" * 60, "action": "x"})
+    rows = text.split("\n")
+    assert max(len(row) for row in rows if not row.startswith("  civicgate ")) <= 78
+    assert sum(row.startswith("  word") for row in rows) > 3
+    assert f"  civicgate hold show {'1' * 60} --as YOUR-ADDRESS --body" in rows
