@@ -240,8 +240,12 @@ def _on_failure(transform: Transform) -> Disposition:
 
 
 def _by_envelope(group: RecipientGroup) -> list[RecipientGroup]:
-    """Encrypted mail goes to each recipient on its own: the list of keys in one message would betray a Bcc."""
-    if len(group.recipients) > 1 and any(t.kind is TransformKind.ENCRYPT for t in group.transforms):
+    """Encrypted mail goes to each recipient on its own: the list of keys in one message would betray a Bcc.
+
+    What is held stays one item, so that it is decided once; it is parted when it is released.
+    """
+    passes = group.disposition is Disposition.PASS
+    if passes and len(group.recipients) > 1 and any(t.kind is TransformKind.ENCRYPT for t in group.transforms):
         return [replace(group, recipients=(recipient,)) for recipient in group.recipients]
     return [group]
 

@@ -6,7 +6,9 @@ was accepted, and to leave out a change that a rule demands.
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
+from gateway.errors import NextHopError
 from gateway.hold import Delivery, DeliveryResult
 from gateway.metrics import TRANSFORM_FAILURES
 from gateway.model.reply import Reply
@@ -33,14 +35,46 @@ async def deliver_from_store(services: Services, delivery: Delivery) -> Delivery
 
 
 async def _deliver(services: Services, delivery: Delivery, message: SpooledMessage) -> DeliveryResult:
-    trace = _trace(services, delivery)
     if not delivery.transforms:
-        return await _relay(services, delivery, trace, message.chunks())
+        return await _relay(services, delivery, _trace(services, delivery), message.chunks())
+    if len(delivery.recipients) > 1 and any(t.kind is TransformKind.ENCRYPT for t in delivery.transforms):
+        return await _one_by_one(services, delivery, message)
     outgoing = await _transformed(services, delivery, message)
     try:
-        return await _relay(services, delivery, trace, outgoing.chunks())
+        return await _relay(services, delivery, _trace(services, delivery), outgoing.chunks())
     finally:
         outgoing.close()
+
+
+async def _one_by_one(services: Services, delivery: Delivery, message: SpooledMessage) -> DeliveryResult:
+    """Encrypted mail goes to each recipient on its own: the list of keys in one message would betray a Bcc.
+
+    Everything is made before anything is sent, so that a recipient without a certificate holds all of them rather than
+    have some get it twice. Each recipient's reply is the one that settled its own message.
+    """
+    parts = [replace(delivery, recipients=(recipient,)) for recipient in delivery.recipients]
+    made: list[Outgoing] = []
+    try:
+        for part in parts:
+            made.append(await _transformed(services, part, message))  # noqa: PERF401 - closed below, also half of them
+        results = [
+            await _relay_or_later(services, part, outgoing.chunks()) for part, outgoing in zip(parts, made, strict=True)
+        ]
+    finally:
+        for outgoing in made:
+            outgoing.close()
+    settled = [result.final or result.replies[0] for result in results]
+    return DeliveryResult(tuple(settled), next((reply for reply in settled if reply.positive), None))
+
+
+async def _relay_or_later(
+    services: Services, delivery: Delivery, chunks: Iterator[bytes | memoryview]
+) -> DeliveryResult:
+    """As :func:`_relay`; a next hop that fails has given its answer for this recipient only: try again later."""
+    try:
+        return await _relay(services, delivery, _trace(services, delivery), chunks)
+    except NextHopError as error:
+        return DeliveryResult((error.reply,))
 
 
 async def _transformed(services: Services, delivery: Delivery, message: SpooledMessage) -> Outgoing:
