@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(shutil.which("smtp-sink", path="/usr/sbin:/usr/bin") is None, reason="no smtp-sink"),
 ]
-WORST = 1.0
+WORST = 1.5
 """Seconds that a small message may take at worst beside a hostile one, on a busy machine."""
 LARGE, IN_FLIGHT = 45_000_000, 20
 FINISHED = IN_FLIGHT if os.environ.get("CIVICGATE_CAMPAIGN") else 3
@@ -157,7 +157,7 @@ def _recipients() -> tuple[bytes, tuple[str, ...]]:
 
 @pytest.mark.parametrize("shape", [_empty_lines, _one_line, _headers, _recipients], ids=lambda s: str(s.__name__)[1:])
 def test_hostile_shapes_stall_nobody(alone: Alone, shape: Callable[[], tuple[bytes, tuple[str, ...]]]) -> None:
-    """While the shape passes with all rules on, a second session's messages take less than a second at worst."""
+    """While the shape passes with all rules on, a second session's messages wait no more than WORST."""
     content, recipients = shape()
     session = Raw(alone.gateway.port)
     started = time.perf_counter()
