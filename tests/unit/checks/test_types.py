@@ -15,12 +15,18 @@ SHIPPED = load_types(ROOT / "rules")
 CASES = [(t, case) for t in SHIPPED for case in t.cases]
 
 
+@pytest.fixture(scope="module")
+def shipped() -> Scanner:
+    """All shipped types in one database."""
+    return Scanner(SHIPPED)
+
+
 @pytest.mark.parametrize(("type_", "case"), CASES, ids=[f"{t.id}: {c.it}" for t, c in CASES])
-def test_the_cases_in_a_types_own_file_hold(type_: InformationType, case: TypeCase) -> None:
+def test_the_cases_in_a_types_own_file_hold(type_: InformationType, case: TypeCase, shipped: Scanner) -> None:
     """What a type's file promises is what the scanner finds, all types compiled together."""
-    scanner, tally = Scanner(SHIPPED), Tally()
-    scanner.scan(plain(case.text), "1", tally)
-    found = [f for f in scanner.findings(tally) if f.kind == type_.id and f.confidence >= case.confidence]
+    tally = Tally()
+    shipped.scan(plain(case.text), "1", tally)
+    found = [f for f in shipped.findings(tally) if f.kind == type_.id and f.confidence >= case.confidence]
     assert sum(f.count for f in found) == case.count, found
 
 
