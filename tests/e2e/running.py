@@ -236,6 +236,8 @@ class CityGateway:
         pid, self.pid = self.pid, 0
         os.killpg(pid, signal.SIGKILL)
         self.nursery.wait(pid)
+        # the parent is gone; a worker that was writing to the disk dies a moment later, and its socket with it
+        until(lambda: is_free(self.port) and is_free(self.metrics_port), 20, "a killed process still listens")
 
     def end(self) -> None:
         """End it, whatever state it is in."""
@@ -349,6 +351,17 @@ def own_octets(received: bytes) -> bytes:
         if received[end : end + 1] not in (b" ", b"\t"):
             break
     return received[end:]
+
+
+def is_free(port: int) -> bool:
+    """Whether a new process could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def greets(port: int) -> bool:
