@@ -140,6 +140,13 @@ class Reading:
             if rows:
                 yield Text(plain("\n\n".join(rows)), part.path, False)
 
+    def inner(self) -> Iterator[tuple[str, "Reading"]]:
+        """Messages that a reader opens from decoded octets, and the paths of the parts that hold them."""
+        for part in self.parts:
+            if self.depth < _NESTING and not part.children and not part.is_text and _is_message(part):
+                data = b"".join(self._capped(part))
+                yield part.path, Reading(data, parse(data), self.cap, self.depth + 1)
+
     def texts(self) -> Iterator[Text]:
         """Every text below the header, under every reading."""
         for part in self.parts:

@@ -5,6 +5,7 @@ Does what is asked and no more. Refuses to raise for what a message holds: what 
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
 from gateway.checks.parts import Reading, is_attachment, main_bodies, reads_as_text
@@ -124,6 +125,9 @@ def _attachments(reading: Reading) -> Iterator[Finding]:
                     Check.STRUCTURE, TYPE_MISMATCH, name, part.path, part.body.start,
                     evidence=f"{part.media_type} is {real}", declared=part.media_type, size=size,
                 )  # fmt: skip
+    for path, inner in reading.inner():
+        for finding in (*_defects(inner.message.defects), *_attachments(inner)):
+            yield replace(finding, part=path, offset=-1)
 
 
 def _legends(shown: list[str], legends: tuple[LegendText, ...]) -> Iterator[Finding]:

@@ -111,9 +111,12 @@ def _read_fields(
         if stop > colon and block[stop - 1] == 13:
             stop -= 1
         if name in watched:
+            again = name in seen and (message or name in _CONTENT)
             if name in _CONTENT:
-                content.setdefault(name, block[colon:stop])
-            if name in seen and (message or name in _CONTENT):
+                value = block[colon:stop]
+                again = again and content[name].split() != value.split()  # said twice alike, it has one reading
+                content.setdefault(name, value)
+            if again:
                 notes.append((_CONTENT.get(name, DefectCode.DUPLICATE_FIELD), base + position, name))
             seen.add(name)
         if (not raw or colon - match.end(1) > 1) and not malformed:

@@ -18,6 +18,15 @@ _NOT_BLANK = re.compile(rb"[^ \t\r\n]")
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? \-]{0,69}[0-9A-Za-z'()+_,./:=?\-]\Z")
 _CODED = frozenset({"base64", "quoted-printable", "x-uuencode", "uuencode", "x-uue", "uue"})
 _PLAIN = frozenset({"7bit", "8bit", "binary"})
+_AS_IT_STANDS = frozenset(
+    {
+        *("", "7-bit", "8-bit", "7bits", "8bits", "7", "8", "none", "plain", "text", "text/plain", "text/html"),
+        *("ascii", "us-ascii", "utf-8", "utf8", "iso-8859-1", "windows-1252"),
+    }
+)
+"""What sloppy programs write for no encoding at all: every reader shows such a body as it stands."""
+_OTHER_DELIMITER = re.compile(rb"=2[dD]|-=[ \t]*+\r?\n")
+"""What quoted-printable could turn into a delimiter that does not stand there."""
 _NESTED = frozenset({"message/rfc822", "message/global"})
 _SEALED = frozenset(
     {
@@ -132,6 +141,8 @@ class _Parser:
         if encoding in _PLAIN or encoding in _CODED:
             return encoding
         encoding = strip_comments(encoding).partition(";")[0].strip().strip('"')
+        if encoding in _AS_IT_STANDS:
+            return "8bit"
         if encoding not in _PLAIN and encoding not in _CODED:
             self.defect(DefectCode.BAD_ENCODING, path, -1)
         return encoding
@@ -188,7 +199,8 @@ class _Parser:
             self.defect(DefectCode.MALFORMED_BOUNDARY, path, body.start)
         if boundary in outer:
             self.defect(DefectCode.BOUNDARY_REPEATED, path, body.start)
-        if encoding in _CODED:
+        harmless = encoding == "quoted-printable" and not _OTHER_DELIMITER.search(self.buffer, body.start, body.end)
+        if encoding in _CODED and not harmless:  # quoted-printable that changes no delimiter is only sloppy
             self.defect(DefectCode.ENCODED_MULTIPART, path, body.start)
         if not self._room(path, body.start, outer):
             return None

@@ -138,7 +138,8 @@ def _assemble(found: list[tuple[str, str]], defects: list[tuple[DefectCode, str]
     for name, value in found:
         section = _SECTION.match(name) if "*" in name else None
         if section is None or (section[2] is None and section[3] is None):
-            if plain.setdefault(name, value) != value:
+            known = plain.setdefault(name, value)
+            if known != value and not (name == "charset" and known.lower() == value.lower()):
                 defects.append((DefectCode.DUPLICATE_PARAMETER, name[:40]))
             continue
         pieces = extended.setdefault(section[1], {})

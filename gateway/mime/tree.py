@@ -104,7 +104,9 @@ class DefectCode(StrEnum):
     EPILOGUE_TEXT = "epilogue-text"
     """Something else than white space after the closing delimiter."""
     ENCODED_MULTIPART = "encoded-multipart"
-    """base64 or quoted-printable on a multipart (RFC 2045 section 6.4 forbids it); read as if it were not."""
+    """base64 on a multipart, or quoted-printable that could change a delimiter (RFC 2045 section 6.4 forbids both).
+
+    Read as if it were not."""
     ENCODED_MESSAGE = "encoded-message"
     """base64 or quoted-printable on a nested message: not parsed in place."""
     MESSAGE_PARTIAL = "message-partial"

@@ -96,3 +96,17 @@ def test_zeros_are_not_wide_text() -> None:
     assert reads_as_text("hello".encode("utf-16-be"))
     assert not reads_as_text(b"\0" * 100)
     assert not reads_as_text(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        (b"message/rfc822", b"Content-Transfer-Encoding: base64\r\n"),
+        (b"application/octet-stream; name=a.eml", b"Content-Transfer-Encoding: base64\r\n"),
+    ],
+)
+def test_attachments_of_an_encoded_message_are_looked_at(look: Inspect, kind: bytes, more: bytes) -> None:
+    """PHPMailer encodes attached messages; what is attached inside is an attachment all the same."""
+    inner = part(b"application/octet-stream; name=run.exe", b"MZ")
+    found = look(part(kind, base64.encodebytes(inner), more), Check.ATTACHMENT)
+    assert "run.exe" in [f.value for f in found]

@@ -38,6 +38,12 @@ SHAPES: list[tuple[str, bytes, set[DefectCode]]] = [
     ),
     ("two boundaries", TWO.replace(b"=AAA", b"=AAA; boundary=BBB"), {D.DUPLICATE_PARAMETER}),
     ("encoded multipart", b"Content-Transfer-Encoding: base64\r\n" + TWO, {D.ENCODED_MULTIPART}),
+    ("harmless quoted-printable on a multipart", b"Content-Transfer-Encoding: quoted-printable\r\n" + TWO, set()),
+    (
+        "quoted-printable that hides a delimiter",
+        b"Content-Transfer-Encoding: quoted-printable\r\n" + TWO.replace(b"two", b"=2D-AAA"),
+        {D.ENCODED_MULTIPART},
+    ),
     (
         "encoded message",
         b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nU3ViamVjdDogeA==",
@@ -45,6 +51,11 @@ SHAPES: list[tuple[str, bytes, set[DefectCode]]] = [
     ),
     ("fragment", b"Content-Type: message/partial; id=x; number=1\r\n\r\nx", {D.MESSAGE_PARTIAL}),
     ("two types", b"Content-Type: text/html\r\n" + TWO, {D.DUPLICATE_CONTENT_TYPE}),
+    ("one type said twice", b"Content-Type: text/html;\r\n x=y\r\nContent-type:  text/html; x=y\r\n\r\nx", set()),
+    ("one charset said twice", b"Content-Type: text/plain; charset=utf-8; charset=UTF-8\r\n\r\nx", set()),
+    ("two charsets", b"Content-Type: text/plain; charset=utf-8; charset=utf-16\r\n\r\nx", {D.DUPLICATE_PARAMETER}),
+    ("no encoding, sloppily", b"Content-Transfer-Encoding: 8-bit\r\n\r\nx", set()),
+    ("no encoding, emptily", b"Content-Transfer-Encoding:\r\n\r\nx", set()),
     (
         "two encodings",
         b"Content-Transfer-Encoding: 7bit\r\nContent-Transfer-Encoding: base64\r\n\r\nx",
