@@ -33,6 +33,8 @@ _UNDERSCORE = 0x5F
 _DIRECTLY = 24
 """Characters between a keyword and the match that it introduces."""
 _EXCLUDING = 16
+_LINK = 1000
+"""Octets of a web address that are looked back over."""
 
 
 class _Text(NamedTuple):
@@ -235,12 +237,15 @@ class Scanner:
         type_, keywords, exclusions = self.types[index], self._keywords[index], self._exclusions[index]
         named, excluded = index in text.named, index in text.excluded
         introduced = near = False
-        ahead = ""
+        ahead, linked = "", False
         if named or excluded:
-            ahead = text.data[max(0, start - type_.keyword_window) : start].decode("utf-8", "ignore")
+            first = max(0, start - type_.keyword_window)
+            link = _link_before(text.data, start) if text.data[start:end].isdigit() else -1
+            linked = link >= 0
+            ahead = text.data[max(first, link) : start].decode("utf-8", "ignore")
         if named and keywords is not None:
             near, introduced = before(keywords, ahead, _DIRECTLY)
-            if not near:
+            if not near and not linked:
                 after = text.data[end : end + type_.keyword_window].decode("utf-8", "ignore")
                 near = bool(keywords.search(after))
         if (pattern.needs_keyword and not near) or (pattern.introduced and not introduced):
@@ -297,6 +302,17 @@ def types_digest(types: Sequence[InformationType]) -> str:
     return hashlib.sha256(repr(tuple(types)).encode()).hexdigest()
 
 
+def _link_before(data: bytes, start: int) -> int:
+    """Where the web address begins whose part a run of digits is, -1 when it is in none.
+
+    Addresses in newsletters are full of numbers: the words around them say nothing of these.
+    """
+    piece = data[max(0, start - _LINK) : start]
+    cut = max(piece.rfind(c) for c in (b" ", b"\n", b"\t", b"<", b'"'))
+    at = piece.find(b"://", cut + 1)
+    return start - len(piece) + cut + 1 if at >= 0 else -1
+
+
 def _raised(confidence: Confidence, steps: int) -> Confidence:
     return Confidence(min(Confidence.HIGH, confidence + steps))
 
@@ -333,8 +349,11 @@ _TRIED = 50
 
 
 def _gathered(sightings: list[Sighting], gather: Gather) -> list[Sighting]:
-    """Each a step surer for ``distinct`` different ones around it, two for twice as many. Linear: two pointers."""
-    ordered = sorted(sightings, key=lambda s: s.start)
+    """Each a step surer for ``distinct`` different ones around it, two for twice as many. Linear: two pointers.
+
+    A phrase within a longer one («trade secret information») is not another one.
+    """
+    ordered = _longest(sightings)
     counts: dict[str, int] = {}
     first = last = 0
     raised = []
@@ -350,3 +369,12 @@ def _gathered(sightings: list[Sighting], gather: Gather) -> list[Sighting]:
             first += 1
         raised.append(one._replace(confidence=_raised(one.confidence, min(2, len(counts) // gather.distinct))))
     return raised
+
+
+def _longest(sightings: list[Sighting]) -> list[Sighting]:
+    """By start, without those that lie within another one."""
+    kept: list[Sighting] = []
+    for one in sorted(sightings, key=lambda s: (s.start, -s.end)):
+        if not kept or one.end > kept[-1].end:
+            kept.append(one)
+    return kept
