@@ -48,7 +48,9 @@ def aggregate(lines: Iterable[str]) -> Profile:
         stack, _, count = line.rpartition(" ")
         if MAIN_THREAD not in stack or not count.isdigit():
             continue
-        frames = [_function(frame) for frame in stack.split(";")[1:]]
+        frames = [_function(frame) for frame in stack.split(";") if MAIN_THREAD not in frame]
+        if not frames:
+            continue
         total += int(count)
         own[frames[-1]] += int(count)
         for frame in set(frames):

@@ -128,6 +128,7 @@ def test_profile_counts_a_function_once_a_sample() -> None:
         "thread (0x1): MainThread;run (a.py:1);walk (b.py:2);walk (b.py:9) 3",
         "thread (0x1): MainThread;run (a.py:7) 1",
         "thread (0x2): waiter;wait (c.py:1) 50",
+        "thread (0x1): MainThread 7",
     ]
     found = aggregate(raw)
     assert found.total == 4
