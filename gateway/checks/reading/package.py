@@ -1,0 +1,189 @@
+"""ZIP files: Word, Excel, PowerPoint (ECMA-376), OpenDocument (ISO 26300), EPUB, and those that are archives.
+
+A document's every XML part is read, whatever it is called: text can hide in any of them. Refuses to trust names: macros
+and embedded files are found by content too.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+from gateway.checks.reading.budget import Budget
+from gateway.checks.reading.octets import hold
+from gateway.checks.reading.sheets import Workbook
+from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member, Text
+from gateway.checks.reading.workbooks import read_workbook
+from gateway.checks.reading.xmltext import texts_of
+from gateway.checks.reading.zipped import Archive, Entry, members
+from gateway.mime.tree import Buffer
+
+_NUMBER = re.compile(r"(\d+)\.xml\Z")
+_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)[\s/>]")
+_MACROS = ("vbaproject.bin", "xlm/", "macrosheets/", "basic/", "scripts/")
+_EXTERNAL = re.compile(
+    rb"<[^>]*(?:attachedTemplate|oleObject|/frame|subDocument|externalLinkPath)[^>]*TargetMode\s*=\s*[\"']External|"
+    rb"<[^>]*TargetMode\s*=\s*[\"']External[\"'][^>]*(?:attachedTemplate|oleObject|/frame|subDocument)",
+    re.IGNORECASE,
+)
+_PICTURES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".gif",
+    ".emf",
+    ".wmf",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".wdp",
+    ".ico",
+    ".fntdata",
+    ".odttf",
+)
+_PROPERTIES = (b"Properties", b"coreProperties", b"document-meta")
+_SHEET_FIRST = ("workbook.xml", "styles.xml", "sharedstrings.xml")
+
+
+def read_zip(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """A ZIP file as what it is: a document, or an archive of files."""
+    archive = Archive(data, budget)
+    names = {entry.name.lower().replace("\\", "/").lstrip("/") for entry in archive.entries}
+    if "[content_types].xml" in names or _is_open_document(archive):
+        yield from _document(archive, budget)
+        if "xl/workbook.bin" in names:
+            yield from read_workbook(data, budget)
+    else:
+        yield from members(archive, budget)
+
+
+def _is_open_document(archive: Archive) -> bool:
+    first = next((entry for entry in archive.entries if entry.name == "mimetype"), None)
+    if first is None or first.encrypted:
+        return False
+    try:
+        kind = next(iter(archive.read(first)), b"")[:100]
+    except MalformedError:
+        return False
+    return kind.startswith(b"application/vnd.oasis.opendocument")
+
+
+def _document(archive: Archive, budget: Budget) -> Iterator[Item]:
+    book = Workbook()
+    macros = False
+    for entry in sorted(archive.entries, key=_order):
+        budget.member()
+        path = entry.name.lower().replace("\\", "/")
+        if entry.is_folder:
+            continue
+        if any(mark in path for mark in _MACROS):
+            macros = macros or not path.endswith((".rels", "script-lb.xml", "dialog-lb.xml"))
+            if path.endswith(".bin"):
+                continue  # the project itself: its name says all
+        if entry.encrypted:
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "a part of the document needs a password")
+            continue
+        if path.endswith(_PICTURES):
+            continue
+        yield from _part(archive, entry, path, book, budget)
+    if macros:
+        yield Fact(FactCode.OFFICE_MACROS, "the document holds macros")
+    for text in book.unused():
+        yield Text("unused strings", text)
+
+
+def _order(entry: Entry) -> tuple[int, str]:
+    """What cells refer to comes first."""
+    name = entry.name.lower().rpartition("/")[2]
+    return (_SHEET_FIRST.index(name) if name in _SHEET_FIRST else len(_SHEET_FIRST), "")
+
+
+def _part(archive: Archive, entry: Entry, path: str, book: Workbook, budget: Budget) -> Iterator[Item]:
+    stream = budget.metered(archive.read(entry))
+    try:
+        first = next(stream, b"")
+    except MalformedError as error:
+        yield Fact(FactCode.UNREADABLE, f"a part of the document: {error}"[:100])
+        return
+    pieces = chain((first,), stream)
+    if not _looks_like_xml(first):
+        yield from _other(entry, path, pieces, budget)
+        return
+    if path == "meta-inf/manifest.xml" and b"encryption-data" in first:
+        yield Fact(FactCode.CONTENT_ENCRYPTED, "OpenDocument with a password")
+    if path.endswith(".rels") and _EXTERNAL.search(first):
+        yield Fact(FactCode.REMOTE_TEMPLATE, "loads a template or an object from elsewhere")
+    root = _root_of(first)
+    place = _place_of(path, book)
+    try:
+        for text in _texts(root, path, pieces, book):
+            if text:
+                yield Text(place, text)
+    except MalformedError as error:
+        yield Fact(FactCode.UNREADABLE, f"a part of the document: {error}"[:100])
+
+
+def _texts(root: bytes, path: str, pieces: Iterator[bytes], book: Workbook) -> Iterator[str]:
+    if root == b"sst":
+        return book.read_strings(pieces)
+    if root in (b"worksheet", b"macrosheet", b"dialogsheet", b"xmacrosheet"):
+        return book.read_sheet(pieces)
+    if root == b"workbook":
+        return book.read_names(pieces)
+    if root == b"styleSheet":
+        return book.read_styles(pieces)
+    return texts_of(pieces, every=root in _PROPERTIES)
+
+
+def _looks_like_xml(first: bytes) -> bool:
+    start = first[:200].lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start.startswith(b"<") or first[:2] in (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
+
+
+def _root_of(first: bytes) -> bytes:
+    for match in _ROOT.finditer(first.replace(b"\0", b"") if b"\0" in first[:10] else first[:4000]):
+        return match[1]
+    return b""
+
+
+def _other(entry: Entry, path: str, pieces: Iterator[bytes], budget: Budget) -> Iterator[Item]:
+    """Parts that are no XML: embedded files, binary workbooks, things of no interest."""
+    name = entry.name.replace("\\", "/").rpartition("/")[2]
+    if path == "mimetype" or (path.startswith("xl/") and path.endswith(".bin") and "embed" not in path):
+        return
+    data = hold(pieces)
+    if data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" and ("embeddings/" in path or "oleobject" in path):
+        yield Fact(FactCode.EMBEDDED_OBJECT, name[:80])
+    yield Member(name, (bytes(data),) if len(data) < 1 << 20 else _in_pieces(data), listed="embeddings/" in path)
+
+
+def _in_pieces(data: Buffer) -> Iterator[bytes]:
+    for at in range(0, len(data), 1 << 18):
+        yield bytes(data[at : at + (1 << 18)])
+
+
+def _place_of(path: str, book: Workbook) -> str:
+    """Where a part stands in the document, in a person's words."""
+    name = path.rpartition("/")[2]
+    number = _NUMBER.search(name)
+    n = int(number[1]) if number and len(number[1]) < 6 else 0
+    if "worksheets/" in path or "macrosheets/" in path:
+        title, state = book.names[n - 1] if 0 < n <= len(book.names) else ("", "")
+        shown = "".join(c for c in title if c.isprintable())[:40] or str(n)
+        return f"sheet {shown}" + (" (hidden)" if "idden" in state else "")
+    for mark, place in (
+        ("notesslides/", "notes"),
+        ("slides/", "slide"),
+        ("comments", "comments"),
+        ("header", "header"),
+    ):
+        if mark in path:
+            return f"{place} {n}" if place in ("slide", "notes") and n else place
+    for mark, place in (
+        ("footer", "footer"),
+        ("footnotes", "footnotes"),
+        ("endnotes", "endnotes"),
+        ("docprops/", "properties"),
+    ):
+        if mark in path:
+            return place
+    return "properties" if name == "meta.xml" else ""

@@ -1,0 +1,165 @@
+"""PDF through pdfium: text, form fields, annotations, properties, embedded files; JavaScript and launch as facts.
+
+Refuses to render or to run anything. One document at a time: pdfium is not made for threads.
+"""
+
+import ctypes
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pypdfium2.raw as pdfium
+
+from gateway.checks.reading.budget import Budget
+from gateway.checks.reading.octets import pieces_of, pointer
+from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member, Text
+from gateway.mime.tree import Buffer
+
+_MOST_ANNOTATIONS = 5000
+_MOST_FILES = 1000
+_LONGEST = 4 * 1024 * 1024
+_LAUNCH = re.compile(rb"/S\s*/Launch\b")
+_SCRIPT = re.compile(rb"/JavaScript\b")
+_PROPERTIES = ("Title", "Author", "Subject", "Keywords", "Creator")
+
+
+def read_pdf(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """All texts of a PDF, page by page."""
+    octets = pointer(data)
+    document = pdfium.FPDF_LoadMemDocument64(octets, len(data), None)
+    if not document:
+        error = pdfium.FPDF_GetLastError()
+        if error == pdfium.FPDF_ERR_PASSWORD:
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "PDF with a password")
+            return
+        if error == pdfium.FPDF_ERR_SECURITY:
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "PDF with an unknown protection")
+            return
+        raise MalformedError(f"PDF: error {error}")
+    try:
+        yield from _Document(document, budget).items(data)
+    finally:
+        pdfium.FPDF_CloseDocument(document)
+
+
+class _Document:
+    """One open document."""
+
+    def __init__(self, document: Any, budget: Budget) -> None:
+        self._document = document
+        self._budget = budget
+        self._scripts = 0
+
+    def items(self, data: Buffer) -> Iterator[Item]:
+        said = "\n".join(filter(None, (self._property(name) for name in _PROPERTIES)))
+        if said:
+            yield Text("properties", said)
+        form_info = pdfium.FPDF_FORMFILLINFO(version=2)
+        form = pdfium.FPDFDOC_InitFormFillEnvironment(self._document, form_info)
+        try:
+            for number in range(pdfium.FPDF_GetPageCount(self._document)):
+                self._budget.check_time()
+                yield from self._page(number, form)
+        finally:
+            if form:
+                pdfium.FPDFDOC_ExitFormFillEnvironment(form)
+        yield from self._files()
+        scripts = self._scripts or max(0, pdfium.FPDFDoc_GetJavaScriptActionCount(self._document))
+        if scripts or _SCRIPT.search(data):
+            yield Fact(FactCode.PDF_JAVASCRIPT, "the PDF holds JavaScript")
+        if _LAUNCH.search(data):
+            yield Fact(FactCode.PDF_LAUNCH, "the PDF starts a program")
+
+    def _property(self, name: str) -> str:
+        return _wide(partial(pdfium.FPDF_GetMetaText, self._document, name.encode()))
+
+    def _page(self, number: int, form: Any) -> Iterator[Item]:
+        page = pdfium.FPDF_LoadPage(self._document, number)
+        if not page:
+            yield Fact(FactCode.UNREADABLE, f"page {number + 1} of a PDF")
+            return
+        try:
+            place = f"page {number + 1}"
+            text = _text(page)
+            if text:
+                yield Text(place, text)
+            notes = list(self._annotations(page, form))
+            if notes:
+                yield Text(f"{place}, fields and notes", "\n".join(notes))
+        finally:
+            pdfium.FPDF_ClosePage(page)
+
+    def _annotations(self, page: Any, form: Any) -> Iterator[str]:
+        """Names and values of form fields, and what annotations say."""
+        for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST_ANNOTATIONS)):
+            note = pdfium.FPDFPage_GetAnnot(page, number)
+            if not note:
+                continue
+            try:
+                if pdfium.FPDFAnnot_GetSubtype(note) == pdfium.FPDF_ANNOT_WIDGET and form:
+                    yield self._field(note, form)
+                for key in (b"Contents", b"RC", b"T", b"V"):
+                    said = _wide(partial(pdfium.FPDFAnnot_GetStringValue, note, key))
+                    if said:
+                        yield said
+            finally:
+                pdfium.FPDFPage_CloseAnnot(note)
+
+    def _field(self, note: Any, form: Any) -> str:
+        """A form field as «name: value», so that its name is near its value."""
+        parts = [
+            _wide(partial(read, form, note))
+            for read in (
+                pdfium.FPDFAnnot_GetFormFieldAlternateName,
+                pdfium.FPDFAnnot_GetFormFieldName,
+                pdfium.FPDFAnnot_GetFormFieldValue,
+            )
+        ]
+        for event in (
+            pdfium.FPDF_ANNOT_AACTION_KEY_STROKE,
+            pdfium.FPDF_ANNOT_AACTION_FORMAT,
+            pdfium.FPDF_ANNOT_AACTION_VALIDATE,
+            pdfium.FPDF_ANNOT_AACTION_CALCULATE,
+        ):
+            script = _wide(partial(pdfium.FPDFAnnot_GetFormAdditionalActionJavaScript, form, note, event))
+            self._scripts += bool(script)
+        label = parts[0] or parts[1]
+        return f"{label}: {parts[2]}"
+
+    def _files(self) -> Iterator[Item]:
+        for number in range(min(pdfium.FPDFDoc_GetAttachmentCount(self._document), _MOST_FILES)):
+            file = pdfium.FPDFDoc_GetAttachment(self._document, number)
+            size = ctypes.c_ulong()
+            if not file or not pdfium.FPDFAttachment_GetFile(file, None, 0, size):
+                continue
+            name = _wide(partial(pdfium.FPDFAttachment_GetName, file))
+            self._budget.unpack(size.value)
+            octets = ctypes.create_string_buffer(size.value)
+            pdfium.FPDFAttachment_GetFile(file, octets, size.value, size)
+            yield Member(name or f"file {number + 1}", pieces_of(octets.raw))
+
+
+def _text(page: Any) -> str:
+    text_page = pdfium.FPDFText_LoadPage(page)
+    if not text_page:
+        return ""
+    try:
+        count = pdfium.FPDFText_CountChars(text_page)
+        if count <= 0:
+            return ""
+        buffer = (ctypes.c_ushort * (2 * count + 2))()
+        written = pdfium.FPDFText_GetText(text_page, 0, count, buffer)
+        return bytes(buffer)[: max(0, written - 1) * 2].decode("utf-16-le", "replace").replace("\ufffe", "")
+    finally:
+        pdfium.FPDFText_ClosePage(text_page)
+
+
+def _wide(read: Callable[[Any, int], int]) -> str:
+    """A string that pdfium writes as UTF-16LE after saying how long it is."""
+    size = read(None, 0)
+    if not 2 < size <= _LONGEST:
+        return ""
+    buffer = (ctypes.c_ushort * (size // 2 + 1))()
+    read(buffer, size)
+    return bytes(buffer)[: size - 2].decode("utf-16-le", "replace").strip("\0")

@@ -1,0 +1,68 @@
+"""Texts: plain ones in any charset, markup, calendars and cards, messages.
+
+Charsets that extend ASCII need no detection: digits and English words are the same in all of them. Told apart are those
+in which they are not: UTF-16, UTF-32, EBCDIC is left out. Refuses nothing.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+
+from gateway.checks.reading.budget import Budget
+from gateway.checks.reading.kinds import wide_charset
+from gateway.checks.reading.octets import pieces_of
+from gateway.checks.reading.values import Item, Member, Text
+from gateway.mime.charsets import to_text
+from gateway.mime.hypertext import html_to_text
+from gateway.mime.tree import Buffer
+
+_PIECE = 1_000_000
+_OVERLAP = 200
+_FOLD = re.compile(rb"\r?\n[ \t]")
+_BINARY = re.compile(
+    rb"^(?:ATTACH|PHOTO|LOGO|SOUND|KEY)[^:\r\n]*(?:ENCODING=(?:BASE64|B)\b|VALUE=BINARY)[^:\r\n]*"
+    rb":([A-Za-z0-9+/= ]{16,})",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FILENAME = re.compile(rb"(?:FILENAME|X-FILENAME|X-ORACLE-FILENAME)=\"?([^\";:\r\n]+)", re.IGNORECASE)
+
+
+def read_text(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """Plain text, CSV, program source."""
+    charset = wide_charset(bytes(data[:4096]))
+    for at in range(0, len(data), _PIECE):  # pieces overlap: what a cut would part is whole in the next
+        budget.check_time()
+        start = max(0, at - _OVERLAP) if at else 0
+        piece = bytes(data[start : at + _PIECE])
+        if charset or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            start -= start % 4
+            codec = charset or ("utf-16-le" if data[:2] == b"\xff\xfe" else "utf-16-be")
+            yield Text("", bytes(data[start : at + _PIECE]).decode(codec, "replace"))
+        else:
+            yield Text("", to_text(piece, whole=False) if len(data) > _PIECE else to_text(piece))
+
+
+def read_markup(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """HTML, XML, SVG as people see them."""
+    limit = 20 * _PIECE
+    for at in range(0, len(data), limit):
+        budget.check_time()
+        raw = bytes(data[at : at + limit])
+        charset = wide_charset(raw)
+        yield Text("", html_to_text(raw.decode(charset, "replace") if charset else to_text(raw)))
+
+
+def read_calendar(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """Calendars (iCalendar) and cards (vCard; RFC 5545, 6350): folded lines joined, attached files as members."""
+    raw = _FOLD.sub(b"", bytes(data))
+    budget.check_time()
+    for match in _BINARY.finditer(raw):
+        try:
+            content = base64.b64decode(match[1] + b"===")
+        except binascii.Error:
+            continue
+        name = _FILENAME.search(match[0][: match[0].find(b":")])
+        yield Member(name[1].decode("utf-8", "replace") if name else "attachment", pieces_of(content))
+    text = to_text(_BINARY.sub(b"", raw))
+    yield Text("", text.replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",").replace("\\;", ";"))

@@ -1,0 +1,191 @@
+"""Through an attachment and all that is in it: the reader for each kind, members in turn, one budget.
+
+Yields texts, facts and files with the path that leads to them. Refuses to let one file's trouble hide another's: what a
+reader cannot finish is a fact, and the walk goes on; only a limit of the budget ends the attachment.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from gateway.checks.attachment import real_type
+from gateway.checks.reading.budget import Budget
+from gateway.checks.reading.kinds import HEAD, Kind, kind_of
+from gateway.checks.reading.library import read_archive
+from gateway.checks.reading.messages import read_message
+from gateway.checks.reading.octets import Holding
+from gateway.checks.reading.ole import read_ole
+from gateway.checks.reading.package import read_zip
+from gateway.checks.reading.pdf import read_pdf
+from gateway.checks.reading.plaintext import read_calendar, read_markup, read_text
+from gateway.checks.reading.rtf import read_rtf
+from gateway.checks.reading.sealed import read_age, read_cms, read_pgp
+from gateway.checks.reading.streams import read_bzip2, read_gzip, read_tar, read_xz
+from gateway.checks.reading.strings import runs_of
+from gateway.checks.reading.tnef import read_tnef
+from gateway.checks.reading.values import Fact, FactCode, Item, LimitReached, MalformedError, Member, Reader, Text
+from gateway.mime.tree import Buffer
+
+READERS: dict[Kind, Reader] = {
+    Kind.PDF: read_pdf,
+    Kind.ZIP: read_zip,
+    Kind.OLE: read_ole,
+    Kind.RTF: read_rtf,
+    Kind.TNEF: read_tnef,
+    Kind.GZIP: read_gzip,
+    Kind.BZIP2: read_bzip2,
+    Kind.XZ: read_xz,
+    Kind.TAR: read_tar,
+    Kind.ARCHIVE: read_archive,
+    Kind.MARKUP: read_markup,
+    Kind.CALENDAR: read_calendar,
+    Kind.MESSAGE: read_message,
+    Kind.CMS: read_cms,
+    Kind.PGP: read_pgp,
+    Kind.AGE: read_age,
+    Kind.TEXT: read_text,
+}
+"""A reader a kind. The others have nothing to read, or nobody to read it."""
+_CERTAIN = {
+    Kind.PDF: "application/pdf",
+    Kind.RTF: "text/rtf",
+    Kind.TNEF: "application/vnd.ms-tnef",
+    Kind.GZIP: "application/gzip",
+    Kind.BZIP2: "application/x-bzip2",
+    Kind.XZ: "application/x-xz",
+    Kind.TAR: "application/x-tar",
+    Kind.MARKUP: "text/html",
+    Kind.CALENDAR: "text/calendar",
+    Kind.MESSAGE: "message/rfc822",
+    Kind.EMPTY: "application/x-empty",
+}
+"""Kinds whose media type needs no libmagic."""
+_SCRIPT_STARTS = (b"#!", b"<?php", b"@echo", b"@ECHO", b"@Echo")
+_LONGEST_STEP = 80
+_MAY_END_IN_ZIP = frozenset({Kind.OTHER, Kind.PICTURE, Kind.PDF, Kind.TEXT, Kind.MARKUP, Kind.RTF})
+"""Files that can have an archive behind them without being a container in which one is stored."""
+
+
+class File(NamedTuple):
+    """A file that was found inside another."""
+
+    path: str
+    name: str
+    """As the container gives it, for rules; not made printable."""
+    media_type: str
+    """By content; ``""`` when it is encrypted."""
+    size: int
+    declared: str = ""
+
+
+class Found(NamedTuple):
+    """A text, a fact or a file, and the path of what it was found in: ``pay.zip/staff.xlsx, sheet 2``."""
+
+    path: str
+    item: Text | Fact | File
+
+
+class Walk:
+    """The walk through the attachments of one message."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def attachment(self, pieces: Iterable[bytes], size: int, name: str, declared: str) -> Iterator[Found]:
+        """All that is in one attachment of about ``size`` octets. Never raises for what it holds (but MemoryError)."""
+        try:
+            self._budget.begin(size)
+            holding = Holding()
+            holding.take(pieces)
+            yield from self._file(holding.done(), name, declared, (), 0)
+        except LimitReached as error:
+            yield Found("", Fact(error.code, error.detail))
+
+    def _file(self, data: Buffer, name: str, declared: str, path: tuple[str, ...], depth: int) -> Iterator[Found]:
+        where = "/".join(path)
+        kind = kind_of(bytes(data[:HEAD]), name, declared)
+        if depth > self._budget.limits.depth:
+            if kind not in (Kind.EMPTY, Kind.PICTURE):
+                yield Found(where, Fact(FactCode.ARCHIVE_LIMIT, f"deeper than {self._budget.limits.depth}"))
+            return
+        reader = READERS.get(kind)
+        if reader is not None:
+            yield from self._read(reader, data, path, depth)
+        elif kind is Kind.FOREIGN_ARCHIVE:
+            yield Found(where, Fact(FactCode.UNREADABLE, "an archive of a kind that cannot be read"))
+        elif kind is Kind.OTHER:
+            for text in runs_of(data):
+                yield Found(where, Text("", text[: self._budget.text(len(text))]))
+        if kind in _MAY_END_IN_ZIP and _has_zip(data):
+            yield from self._read(read_zip, data, path, depth, sure=False)
+
+    def _read(
+        self, reader: Reader, data: Buffer, path: tuple[str, ...], depth: int, sure: bool = True
+    ) -> Iterator[Found]:
+        """``sure`` False: damage is no fact, since the file need not be of this kind."""
+        where = "/".join(path)
+        try:
+            for item in reader(data, self._budget):
+                yield from self._item(item, path, depth)
+        except (LimitReached, MemoryError):
+            raise
+        except MalformedError as error:
+            if sure:
+                yield Found(where, Fact(FactCode.UNREADABLE, str(error)))
+        except Exception as error:  # noqa: BLE001 - a reader stumbles over a file made for that; the walk must not
+            if sure:
+                yield Found(where, Fact(FactCode.UNREADABLE, f"{type(error).__name__} in {reader.__name__}"))
+
+    def _item(self, item: Item, path: tuple[str, ...], depth: int) -> Iterator[Found]:
+        where = "/".join(path)
+        if isinstance(item, Text):
+            if item.text:
+                room = self._budget.text(len(item.text))
+                place = ", ".join(filter(None, (where, item.place)))
+                yield Found(place, item if room >= len(item.text) else Text(item.place, item.text[:room]))
+        elif isinstance(item, Fact):
+            yield Found(where, item)
+        else:
+            yield from self._member(item, path, depth)
+
+    def _member(self, member: Member, path: tuple[str, ...], depth: int) -> Iterator[Found]:
+        self._budget.member()
+        path = (*path, step_of(member.name))
+        where = "/".join(path)
+        if member.pieces is None:
+            yield Found(where, File(where, member.name, "", 0, member.media_type))
+            return
+        holding = Holding()
+        damage: MalformedError | None = None
+        try:
+            holding.take(member.pieces)
+        except MalformedError as error:
+            damage = error
+        data = holding.done()
+        if member.listed:
+            yield Found(where, File(where, member.name, _type_of(data, member), len(data), member.media_type))
+        if damage is not None:
+            yield Found(where, Fact(FactCode.UNREADABLE, str(damage)))
+        yield from self._file(data, member.name, member.media_type, path, depth + 1)
+
+
+def step_of(name: str) -> str:
+    """One step of a path, fit to be shown and logged."""
+    name = name.replace("\\", "/").strip("/")
+    if len(name) > _LONGEST_STEP:
+        name = "…" + name[-_LONGEST_STEP:]
+    return "".join(c if c.isprintable() else "?" for c in name) or "?"
+
+
+def _type_of(data: Buffer, member: Member) -> str:
+    """The media type, by libmagic where the kind does not say it."""
+    head = bytes(data[:HEAD])
+    kind = kind_of(head, member.name, member.media_type)
+    if kind is Kind.TEXT:
+        start = head[:200].lstrip()
+        return real_type(head[:2048]) if start.startswith(_SCRIPT_STARTS) else "text/plain"
+    return _CERTAIN.get(kind) or real_type(head)
+
+
+def _has_zip(data: Buffer) -> bool:
+    """A ZIP directory at the end of something else: a self-extracting program, or a picture that is an archive too."""
+    return len(data) > 22 and data.rfind(b"PK\x05\x06", max(0, len(data) - 65_600)) >= 0
