@@ -5,6 +5,7 @@ quote a body to anyone. What may be written to whom is decided in :mod:`gateway.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,10 @@ WIDTH = 78
 """Columns of a notice (RFC 5322 section 2.1.1)."""
 MAX_VALUE = 4000
 """Characters of one value in a notice; the rest is cut."""
+
+
+_PLAIN = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@[\w.-]+\Z")
+_ANSWERED = re.compile(r"<[!-;=?-~]+>\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +186,30 @@ def report(
     return Letter(sheet.id, sheet.recipients, b"%b\r\n%b--%b--\r\n" % (lines, content, boundary.encode()), parameters)
 
 
+def _inert(text: str) -> str:
+    """Text in which nothing is an encoded word (RFC 2047): the email package would decode it, line breaks and all."""
+    return text.replace("=?", "= ?")
+
+
+def _to(addresses: Sequence[str]) -> str:
+    """The field's value; who has an address that a header parser could read otherwise is in the envelope only."""
+    if all(_PLAIN.match(address) and "=?" not in address for address in addresses):
+        return ", ".join(addresses)
+    return "undisclosed-recipients:;"
+
+
 def _fields(sheet: Sheet, auto: str) -> list[tuple[str, str]]:
     domain = sheet.sender.rpartition("@")[2]
     fields = [
         ("Date", format_datetime(sheet.now)),
         ("From", f"Civicgate <{plain(sheet.sender)}>"),
-        ("To", ", ".join(plain(address) for address in sheet.recipients)),
-        ("Subject", plain(sheet.subject)),
+        ("To", _to(sheet.recipients)),
+        ("Subject", _inert(plain(sheet.subject))),
         ("Message-ID", f"<{plain(sheet.id)}@{domain}>"),
         ("Auto-Submitted", auto),
         ("X-Auto-Response-Suppress", "All"),
     ]
-    if sheet.answers.startswith("<") and sheet.answers.isascii() and sheet.answers.isprintable():
+    if _ANSWERED.match(sheet.answers) and "=?" not in sheet.answers:
         fields += [("In-Reply-To", sheet.answers), ("References", sheet.answers)]
     return fields
 

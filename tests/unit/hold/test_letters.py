@@ -189,3 +189,18 @@ def test_long_lines_are_wrapped() -> None:
     assert max(len(row) for row in rows if not row.startswith("  civicgate ")) <= 78
     assert sum(row.startswith("  word") for row in rows) > 3
     assert f"  civicgate hold show {'1' * 60} --as YOUR-ADDRESS --body" in rows
+
+
+@pytest.mark.parametrize("field", ["subject", "address", "answers"])
+def test_an_encoded_line_break_stays_inside_its_field(field: str) -> None:
+    """An encoded word that hides CR LF in a subject, an address or a Message-ID never becomes a line of the header."""
+    word = "=?utf-8?q?=0D=0ABcc:_evil=40far.example=0D=0A=0D=0AClick?="
+    values = {"subject": "s", "address": "a@city.example", "answers": "<1@city.example>"}
+    values[field] = {"subject": word, "address": f"{word}@city.example", "answers": f"<{word}@far.example>"}[field]
+    there = Sheet("T1", "g@city.example", (values["address"],), NOW, values["subject"], values["answers"])
+    refusal = Refusal(Recipient("b@city.example", Direction.INTERNAL), Reply.of(550, "5.7.1", "no"))
+    for letter in (notice(there, "text\n"), report(there, "text\n", facts(), "gw.example", [refusal], None)):
+        head = letter.data.partition(b"\r\n\r\n")[0]
+        assert b"\nBcc" not in head.replace(b"\r", b"\n")
+        assert b"Click" not in letter.data.partition(b"\r\n\r\n")[2]
+        assert b"MIME-Version" in head
