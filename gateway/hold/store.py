@@ -100,7 +100,9 @@ class Hold:
         letters = [letter for item in items for letter in core.post.held(item, core.slots(item), item.created)]
         recipients = [r for waiting in acceptance.held for r in waiting.recipients]
         recipients += [r for leaving in acceptance.outgoing for r in leaving.recipients]
-        return letters + core.post.matched(facts, recipients, acceptance.notices, core.directory)
+        return letters + core.post.matched(
+            facts, acceptance.recipients or recipients, acceptance.notices, core.directory
+        )
 
     def _item(self, acceptance: Acceptance, facts: MessageFacts, number: int) -> HeldItem:
         group = acceptance.held[number - 1]

@@ -76,6 +76,8 @@ class Acceptance:
     held: tuple[HeldGroup, ...] = ()
     outgoing: tuple[OutgoingGroup, ...] = ()
     notices: tuple[Notice, ...] = ()
+    recipients: tuple[Recipient, ...] = ()
+    """All of the message, for notices of one of which nothing is stored; without: those of the groups."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.errors import StoreError
-from gateway.hold import Acceptance, HeldGroup, Hold, OutgoingGroup, State, open_hold
+from gateway.hold import Acceptance, HeldGroup, Hold, Outbox, OutgoingGroup, State, open_hold
 from gateway.model.envelope import Recipient
 from gateway.model.verdict import (
     Disposition,
@@ -83,6 +84,16 @@ async def test_notices_alone_store_no_body(hold: Hold, acceptance: Make, setting
     await hold.accept(acceptance(held=(), outgoing=(), notices=notices))
     assert (await hold.queue_facts()).outbox == 1
     assert len(list((settings.store.directory / "bodies").iterdir())) == 1
+
+
+async def test_a_notice_of_a_refused_message_names_its_recipients(
+    hold: Hold, acceptance: Make, sink: Any, outbox: Outbox, recipient: Callable[..., Recipient]
+) -> None:
+    """Nothing of the message is stored, and those who are told read all the same to whom it was to go."""
+    notices = (Notice("virus-found", ("it-director",), "A virus"),)
+    await hold.accept(acceptance(held=(), outgoing=(), notices=notices, recipients=(recipient("victim@city.example"),)))
+    await outbox.drain()
+    assert b"victim@city.example" in sink.to("ida@city.example")[0]
 
 
 async def test_nothing_lies_in_clear_on_the_disk(hold: Hold, acceptance: Make, settings: Settings) -> None:
