@@ -186,6 +186,8 @@ def _treat(facts: Facts, outcomes: Sequence[tuple[Rule, int]], recipient: Recipi
         if value == YES:
             transforms.extend(rule.transforms)
             notices.extend(rule.notices)
+        elif hold:  # nobody knows whether it is confidential: whoever releases it does not send it in clear
+            transforms.extend(t for t in rule.transforms if t.kind is TransformKind.ENCRYPT)
     refused = best in (Disposition.REJECT, Disposition.DEFER, Disposition.DISCARD)
     return _Treatment(
         best,

@@ -167,6 +167,18 @@ def test_evidence_in_why_is_redacted_and_says_where(world: Any) -> None:
 FAILURES = {"defer": 451, "reject": 554, "hold": None, "pass": None}
 
 
+def test_what_is_held_because_nobody_could_read_it_leaves_encrypted(world: Any) -> None:
+    """Released, it must not go in clear: the rule's encryption stays with the hold, its other changes do not."""
+    rules = world.rules(
+        {"when": {"content": {"types": ["us-ssn"]}}, "then": {"encrypt": {"methods": ["smime"]},
+         "header": {"name": "X-Seen", "value": "yes"}}, "on_failure": "hold"},
+    )  # fmt: skip
+    findings = world.findings(failed=(Check.CONTENT,))
+    (group,) = decide(world.envelope(world.to("a@b.c")), findings, rules, world.now).groups
+    assert group.disposition is Disposition.HOLD
+    assert [t.kind for t in group.transforms] == [TransformKind.ENCRYPT]
+
+
 @pytest.mark.parametrize("on_failure", FAILURES)
 def test_failed_control_acts_by_on_failure(world: Any, on_failure: str) -> None:
     """A rule that its failed check leaves undecided acts by on_failure, and says which check failed."""
