@@ -3,6 +3,11 @@
 Refuses to open more than ``pool_size`` connections; who waits longer than ``connect_timeout`` for one gets a
 :class:`~gateway.errors.NextHopError` (451 4.4.5). A connection is kept only when the last transaction on it ended in
 good order.
+
+Many more clients than connections may be in the middle of a transaction, and a client may take minutes. So a
+transaction that only waits for its client *rests*; when somebody waits for a connection, the one that rested longest
+gives its own back (RSET) and is begun anew when its client goes on. One that is being asked, answered or sent is never
+taken from.
 """
 
 import asyncio
@@ -11,13 +16,13 @@ from collections import deque
 from gateway.deliver.capabilities import Capabilities
 from gateway.deliver.connection import Connection, OnReply
 from gateway.deliver.session import Session
-from gateway.deliver.transaction import Transaction
+from gateway.deliver.transaction import BUSY, Transaction
 from gateway.errors import NextHopError
 from gateway.model.envelope import Client
-from gateway.model.reply import Reply
 from gateway.settings import NextHopSettings
 
-BUSY = Reply.of(451, "4.4.5", "The mail server behind this gateway is busy, please try again later")
+REST = 0.1
+"""Seconds that a transaction rests before its connection may be taken: clients that go on at once keep theirs."""
 _CLOSE_TIMEOUT = 2.0
 
 
@@ -34,6 +39,11 @@ class NextHop:
         self._connections: set[Connection] = set()
         self._opening = 0
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._resting: dict[Transaction, float] = {}
+        """Since when, the longest first."""
+        self._coming_back = 0
+        """Connections whose RSET is not answered yet."""
+        self._lender: asyncio.TimerHandle | None = None
         self._closed = False
         self._emptied: asyncio.Future[None] | None = None
         self.capabilities: Capabilities | None = None
@@ -72,6 +82,9 @@ class NextHop:
     async def close(self) -> None:
         """No more transactions: idle connections QUIT, all others are dropped; bounded to some seconds."""
         self._closed = True
+        if self._lender is not None:
+            self._lender.cancel()
+            self._lender = None
         while self._waiting:
             self._wake(NextHopError("closing"))
         busy = self._connections.difference(self._idle)
@@ -116,14 +129,45 @@ class NextHop:
             connection.abort("broken")
             return
         exchange = connection.ask(b"RSET\r\n", ("RSET",))
+        self._coming_back += 1
 
         def done(_: "asyncio.Future[None]") -> None:
+            self._coming_back -= 1
             if exchange.replies and exchange.replies[0].positive:
                 self.release(connection)
             else:
                 connection.abort("RSET refused")
 
         exchange.done.add_done_callback(done)
+
+    def rest(self, transaction: Transaction) -> None:
+        """It waits for its client."""
+        self._resting.setdefault(transaction, self._loop_time())
+        if self._waiting and self._lender is None:
+            self._lend()
+
+    def wake(self, transaction: Transaction) -> None:
+        """It waits no longer."""
+        self._resting.pop(transaction, None)
+
+    def _lend(self) -> None:
+        """Take connections back from who has rested longest, as many as are waited for; look again when one has.
+
+        Nothing is awaited between the choice and the taking, and RSET is written before anything of the next one.
+        """
+        self._lender = None
+        while self._resting and len(self._waiting) > self._coming_back:
+            transaction, since = next(iter(self._resting.items()))
+            ripe = since + REST
+            if ripe > self._loop_time():
+                self._lender = asyncio.get_running_loop().call_at(ripe, self._lend)
+                return
+            del self._resting[transaction]
+            transaction.lend()
+
+    @staticmethod
+    def _loop_time() -> float:
+        return asyncio.get_running_loop().time()
 
     # -- what connections call
 
@@ -175,6 +219,8 @@ class NextHop:
         self._waiting.append(future)
         late = NextHopError("all connections to the next hop are in use", BUSY)
         timer = loop.call_later(self._settings.connect_timeout, _set_error, future, late)
+        if self._lender is None:
+            self._lend()
         try:
             return await future
         except asyncio.CancelledError:
@@ -182,6 +228,8 @@ class NextHop:
             raise
         finally:
             timer.cancel()
+            if future in self._waiting:  # given up: nobody need lend for it
+                self._waiting.remove(future)
 
     def _return_place(self, future: "asyncio.Future[Connection | None]") -> None:
         """Cancelled just as it was served: pass it on."""

@@ -22,6 +22,7 @@ from gateway.wire.data import Octets, encode_data
 
 SMALL = 64 * 1024
 """Octets up to which a message goes out in one write."""
+BUSY = Reply.of(451, "4.4.5", "The mail server behind this gateway is busy, please try again later")
 BURST = 256 * 1024
 """Octets after which a sender lets the other sessions of the event loop have their turn."""
 
@@ -39,6 +40,8 @@ class State(StrEnum):
     """MAIL refused; every recipient gets the same reply."""
     SENDING = "sending"
     """DATA said, the final reply not read."""
+    LENT = "lent"
+    """Another transaction needed the connection while this one's client took its time; it can be begun anew."""
     OVER = "over"
     """The connection is no longer ours."""
 
@@ -57,6 +60,12 @@ class Pool(Protocol):
 
     def reset(self, connection: Connection) -> None:
         """The transaction is given up: RSET, and keep the connection when that is answered."""
+
+    def rest(self, transaction: "Transaction") -> None:
+        """The transaction waits for its client; from now on its connection may be asked for."""
+
+    def wake(self, transaction: "Transaction") -> None:
+        """The transaction needs its connection itself."""
 
 
 class Transaction:
@@ -88,8 +97,26 @@ class Transaction:
 
     @property
     def lost(self) -> bool:
-        """True when the next hop has gone away and nothing of the content was sent: the mail can be begun anew."""
-        return self.state is State.OPEN and not self._connection.usable
+        """True when the connection is gone or lent and nothing of the content was sent: the mail can be begun anew."""
+        return self.state is State.LENT or (self.state in (State.NEW, State.OPEN) and not self._connection.usable)
+
+    def rest(self) -> None:
+        """Nothing to do until the client goes on: whoever finds the pool full may take the connection.
+
+        Ends with the next call of any other method; look at :attr:`lost` before it.
+        """
+        if self.state not in (State.LENT, State.OVER):
+            self._pool.rest(self)
+
+    def lend(self) -> None:
+        """For the pool: give the connection of a resting transaction back, if it is still there."""
+        if not self._connection.usable:
+            return
+        begun, self.state = self.state is not State.NEW, State.LENT
+        if begun:
+            self._pool.reset(self._connection)
+        else:
+            self._pool.release(self._connection)
 
     # -- envelope
 
@@ -99,6 +126,9 @@ class Transaction:
         The first call sends MAIL (and XFORWARD) along. May be called concurrently; replies 553 and 555 of our own when
         the recipient cannot be said to this server (:mod:`gateway.deliver.commands`).
         """
+        self._pool.wake(self)
+        if self.state is State.LENT:
+            raise NextHopError("the connection to the next hop was lent", BUSY)
         while self.state is State.OPENING:
             waiter = asyncio.get_running_loop().create_future()
             self._opening.append(waiter)
@@ -211,6 +241,7 @@ class Transaction:
         Only to be called when a recipient was accepted. A negative reply, also one that comes early, is returned as it
         is. The transaction is over afterwards, whatever happens.
         """
+        self._pool.wake(self)
         assert self.state is State.OPEN, f"send in state {self.state}"
         assert self.accepted, "send without an accepted recipient"
         connection = self._connection
@@ -280,8 +311,9 @@ class Transaction:
     def abort(self) -> None:
         """Give the transaction up; may be called at any time, also twice. Never raises, never waits."""
         state, self.state = self.state, State.OVER
-        if state is State.OVER:
+        if state in (State.OVER, State.LENT):
             return
+        self._pool.wake(self)
         connection = self._connection
         if state is State.NEW and connection.usable:
             self._pool.release(connection)

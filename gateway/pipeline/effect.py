@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from gateway.errors import CivicgateError, NextHopError, TransformError
+from gateway.errors import CivicgateError, TransformError
 from gateway.hold import order_for_failure
 from gateway.hold.values import Acceptance, HeldGroup, OutgoingGroup
 from gateway.metrics import STAGE_SECONDS, TRANSFORM_FAILURES
@@ -23,6 +23,7 @@ from gateway.model.verdict import (
     Verdict,
 )
 from gateway.pipeline.mishap import mishap
+from gateway.pipeline.relaying import begin
 from gateway.pipeline.services import Outgoing, Relay, Services
 from gateway.pipeline.trace import HeaderFacts, received_field
 from gateway.records.transaction import Record
@@ -33,7 +34,6 @@ _transforming = STAGE_SECONDS.labels("transform")
 _relaying = STAGE_SECONDS.labels("relay")
 _storing = STAGE_SECONDS.labels("store")
 
-NOBODY_LEFT = NextHopError("no transaction with the next hop")
 _TRANSFORM_DOWN = Reply.of(451, "4.7.1", "A change that the policy requires could not be made, please try again later")
 _TRANSFORM_REFUSED = Reply.of(554, "5.7.1", "A change that the policy requires cannot be made to this message")
 
@@ -114,34 +114,15 @@ class Effect:
 
     async def _relay_chunks(self, chunks: Iterator[bytes | memoryview]) -> Reply:
         relay = self._relay
-        if relay is None:
-            raise NOBODY_LEFT
         clock = self._services.clock
         started = clock()
         try:
-            if relay.lost:
-                relay = await self._anew(relay)
+            if relay is None or relay.lost:  # what is not sent yet can be begun anew
+                relay = self._relay = await begin(self._services.next_hop, self._envelope, relay)
             return await relay.send(_on_top(self._trace, chunks))
         finally:
             self._record.times["relay"] = clock() - started
             _relaying.observe(self._record.times["relay"])
-
-    async def _anew(self, lost: Relay) -> Relay:
-        """Begin again with a next hop that did not wait for the content.
-
-        A client may take longer than the next hop has patience (Postfix: 300 s, under stress 10 s), and would never get
-        its message through. Whoever was accepted must be accepted again.
-        """
-        lost.abort()
-        envelope = self._envelope
-        relay = self._relay = await self._services.next_hop.begin(
-            envelope.client, envelope.sender.address, envelope.parameters, envelope.transaction
-        )
-        for recipient in envelope.recipients:
-            reply = await relay.rcpt(recipient.address, recipient.parameters)
-            if not reply.positive:
-                raise NextHopError(f"the next hop went away, and now answers RCPT with {reply}")
-        return relay
 
     async def _without(self, group: RecipientGroup, error: TransformError, verdict: Verdict) -> Reply:
         """A transform could not be made: the rule that wanted it says what then."""
@@ -192,6 +173,7 @@ class Effect:
                 OutgoingGroup(g.recipients, g.transforms) for g in groups if g.disposition is Disposition.PASS
             ),
             notices=verdict.notices,
+            recipients=self._envelope.recipients,
         )
 
     def _held(self, group: RecipientGroup) -> HeldGroup:

@@ -19,6 +19,7 @@ from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.effect import Effect
 from gateway.pipeline.mishap import mishap
+from gateway.pipeline.relaying import begin
 from gateway.pipeline.services import Relay, Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import decide, decide_early
@@ -136,11 +137,13 @@ class Transaction:
             self._record(refusal, recipients=(path.address,), size=self._envelope.declared_size or 0)
             return refusal
         try:
-            if self._relay is None:
-                self._relay = await services.next_hop.begin(
-                    self.client, self._envelope.sender.address, self._envelope.parameters, self.id
+            relay = self._relay
+            if relay is None or relay.lost:
+                self._relay = None
+                relay = self._relay = await begin(
+                    services.next_hop, self.envelope if self._recipients else self._envelope, relay
                 )
-            reply = await self._relay.rcpt(path.address, path.parameters)
+            reply = await relay.rcpt(path.address, path.parameters)
         except NextHopError as error:
             self._record(error.reply, recipients=(path.address,), problem=error.detail)
             return error.reply
@@ -148,6 +151,7 @@ class Transaction:
             self._add(recipient)
         else:
             self._record(reply, recipients=(path.address,))
+        relay.rest()
         return reply
 
     def _add(self, recipient: Recipient) -> None:

@@ -343,8 +343,11 @@ async def test_a_next_hop_that_hangs_up_is_no_success(plain_gateway: Gateway, se
     assert str(lost.value.reply).startswith("451 4.4.")
 
 
-async def test_without_a_transaction_behind_there_is_nothing_to_pass(plain_gateway: Gateway) -> None:
-    """A relay that is gone is the next hop's fault, told as 451."""
+async def test_without_a_transaction_behind_one_is_begun(plain_gateway: Gateway, server: MailServer) -> None:
+    """A relay that is gone (its recipients refused when asked anew) is no reason to defer what can be sent now."""
+    effect = _without_relay(plain_gateway, "b@city.example")
+    assert (await effect.carry_out(Verdict((group("b@city.example"),)))).positive
+    server.replies["RCPT b@city.example"] = b"450 4.2.0 no\r\n"
     with pytest.raises(NextHopError):
         await _without_relay(plain_gateway, "b@city.example").carry_out(Verdict((group("b@city.example"),)))
 
