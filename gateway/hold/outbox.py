@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import CivicgateError, StoreError, TransformError
@@ -188,8 +188,7 @@ class Outbox:
         return await self._core.database.write(work)
 
     async def _is_due(self, now: datetime) -> bool:
-        free = or_(outbox.c.owner.is_(None), outbox.c.claimed_until <= now)
-        due = select(outbox.c.id).where(outbox.c.state == OutboxState.WAITING, outbox.c.next_attempt <= now, free)
+        due = select(outbox.c.id).where(rows.due(outbox, now))
         async with self._core.database.read() as connection:
             return (await connection.execute(due.limit(1))).first() is not None
 

@@ -23,6 +23,8 @@ from gateway.hold.values import (
 from gateway.model.envelope import Recipient
 from gateway.model.verdict import Transform
 
+ABSURD = timedelta(days=7)
+"""No retry and no claim is so far ahead."""
 ASIDE = timedelta(hours=1)
 """A row that cannot be read (another version wrote it) waits so long, out of the way of all others."""
 
@@ -245,6 +247,14 @@ async def decisions(connection: AsyncConnection, item: str, round_: int | None =
     )
 
 
+def due(table: Any, now: datetime) -> Any:
+    """Which outbox rows may be claimed. A time beyond :data:`ABSURD` was written while the clock was wrong."""
+    absurd = now + ABSURD
+    free = or_(table.c.owner.is_(None), table.c.claimed_until <= now, table.c.claimed_until > absurd)
+    ready = or_(table.c.next_attempt <= now, table.c.next_attempt > absurd)
+    return and_(table.c.state == OutboxState.WAITING, ready, free)
+
+
 async def claim(connection: AsyncConnection, owner: str, now: datetime, until: datetime) -> OutboxRow | None:
     """Take the row that has been due the longest, for ``owner``, until ``until``; None when nothing is due.
 
@@ -252,9 +262,9 @@ async def claim(connection: AsyncConnection, owner: str, now: datetime, until: d
     ``FOR UPDATE SKIP LOCKED``: this is the one place for it.
     """
     inner = outbox.alias()
-    free = or_(inner.c.owner.is_(None), inner.c.claimed_until <= now)
-    due = and_(inner.c.state == OutboxState.WAITING, inner.c.next_attempt <= now, free)
-    pick = select(inner.c.id).where(due).order_by(inner.c.next_attempt, inner.c.id).limit(1).scalar_subquery()
+    pick = (
+        select(inner.c.id).where(due(inner, now)).order_by(inner.c.next_attempt, inner.c.id).limit(1).scalar_subquery()
+    )
     row = (
         (
             await connection.execute(

@@ -533,3 +533,13 @@ async def test_the_whole_story_with_a_real_server(
     assert [e.mail_from for e in to_alice] == ["<>"] * 3
     assert sum(b"multipart/report" in (e.original_content or b"") for e in to_alice) == 1
     assert (await hold.desk.read("T1-h1")).item.state is State.RELEASED
+
+
+async def test_a_clock_that_was_years_ahead_strands_nothing(
+    hold: Hold, acceptance: Callable[..., Acceptance], clock: Any, outbox: Outbox
+) -> None:
+    """Accepted while the clock said 2030, then the clock is put right: the mail leaves now, not in 2030."""
+    clock.move(days=4 * 365)
+    await hold.accept(acceptance())
+    clock.move(days=-4 * 365)
+    assert await outbox.drain() == 3
