@@ -8,13 +8,13 @@ before our 354 (RFC 2920 section 3.1), for that is how one message is made to lo
 import asyncio
 import ssl
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
-from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 from aiosmtpd.smtp import syntax
 
 from gateway.errors import ClientError
 from gateway.front.limits import Admission
+from gateway.front.proxy import Arrival, read_proxy
 from gateway.front.receiver import Receiver
 from gateway.front.session import BYE, GOING_DOWN, HELPLESS, LOCAL_PROBLEM, OK, SmtpSession
 from gateway.metrics import CONNECTIONS_REFUSED, SMTP_ERRORS
@@ -50,6 +50,8 @@ _NO_EXPN = Reply.of(502, "5.5.1", "EXPN is not offered")
 _NO_PARAMETERS = Reply.of(555, "5.5.4", "Parameters need EHLO")
 _SENDER_OK = Reply.of(250, "2.1.0", "Sender OK")
 
+PROXY_TIMEOUT = 5.0
+"""Seconds for the header; a load balancer sends it at once."""
 _BODIES = frozenset({"7BIT", "8BITMIME"})
 
 
@@ -66,7 +68,8 @@ class GatewaySession(SmtpSession):
     ) -> None:
         super().__init__(listener, pipeline.settings.smtp, admission, loop, tls)
         self._pipeline = pipeline
-        self._client = Client("")
+        self._arrival = Arrival(Client(""), known=False)
+        self._client = self._arrival.client
         self._forwarded: dict[str, str] = {}
         self._forwarding_used = False
         self._known_speaker: Client | None = None
@@ -78,8 +81,7 @@ class GatewaySession(SmtpSession):
     # --- before the greeting -------------------------------------------------------------------------------------
 
     async def _open(self) -> bool:
-        self._trusted = self._pipeline.trusts(self.peer)
-        self._client = Client(self.peer, self.peer_port)
+        self._arrive(Arrival(Client(self.peer, self.peer_port)))
         if self._listener.proxy_protocol and not await self._read_proxy():
             CONNECTIONS_REFUSED.labels("proxy" if self._admitted else "limit").inc()
             self.close()
@@ -95,18 +97,18 @@ class GatewaySession(SmtpSession):
         """PROXY protocol v1 or v2 from a trusted load balancer; anything else ends the connection unheard."""
         if not self._trusted:
             return False
-        reader = _BufferReader(self)
         try:
-            data = await asyncio.wait_for(get_proxy(reader), 5.0)
+            arrival = await asyncio.wait_for(read_proxy(_BufferReader(self), self._client), PROXY_TIMEOUT)
         except TimeoutError:
             return False
-        if not data.valid:
+        if arrival is None:
             return False
-        if isinstance(data.src_addr, IPv4Address | IPv6Address) and data.command is not V2_CMD.LOCAL:
-            self._client = Client(str(data.src_addr), data.src_port or 0)
-            self._trusted = self._pipeline.trusts(self._client.address)
-            return self._count_client(self._client.address)
-        return True
+        self._arrive(arrival)
+        return self._count_client(arrival.client.address if arrival.known else "")
+
+    def _arrive(self, arrival: Arrival) -> None:
+        self._arrival, self._client = arrival, arrival.client
+        self._trusted = arrival.known and self._pipeline.trusts(arrival.client.address)
 
     def _count_client(self, address: str) -> bool:
         refusal = None if self._closing else self._admission.rename(self, self._counted_as, address)
@@ -182,7 +184,7 @@ class GatewaySession(SmtpSession):
             self._forget_transaction()
             self._forwarded.clear()
             self._known_speaker = None
-            self._client = Client(self.peer, self.peer_port)
+            self._client = self._arrival.client
             self.reply(_TLS_READY)
             await self._start_tls()
 
@@ -288,7 +290,9 @@ class GatewaySession(SmtpSession):
         if said.get("PORT", "").isdigit():
             client = replace(client, port=int(said["PORT"]))
         inside = self._pipeline.inside(
-            client, self._listener.direction, local=said.get("SOURCE", "").upper() == "LOCAL"
+            client if self._arrival.known else Client(""),
+            self._listener.direction,
+            local=said.get("SOURCE", "").upper() == "LOCAL",
         )
         return replace(client, inside=inside) if inside != client.inside else client
 
