@@ -56,6 +56,14 @@ _HTML_MARKERS = re.compile(
     r"|(?P<block><(?:b|strong)\b[^<>]{0,300}>\s{0,20}(?:<span\b[^<>]{0,300}>\s{0,20})?(?:from|von|de):)",
     re.IGNORECASE | re.DOTALL,
 )
+_HTML_WORDS = (
+    *("<blockquote", "gmail_quote", "gmail_attr", "divrplyfwdmsg", "appendonsend", "moz-cite-prefix"),
+    *("moz-email-headers", "moz-forward-container", "yahoo_quoted", "outlookmessageheader", "replyforwardmessage"),
+    *("_messagereplysection", "zmail_extra", "border-top:", "from:", "von:", "de:"),
+    *("original message", "original appointment", "forwarded message", "forwarded by", "mensaje original"),
+    *("mensaje reenviado", "message d'origine", "ursprüngliche nachricht", "weitergeleitete nachricht"),
+)
+"""One of these stands in whatever ``_HTML_MARKERS`` finds a quotation by; most bodies have none."""
 _HTML_DATE = re.compile(r"(?:sent|date|gesendet|enviado):", re.IGNORECASE)
 _INDENT = re.compile(r"border\s{0,3}:\s{0,3}(?:none|0)", re.IGNORECASE)
 _CITED = re.compile(r"type\s{0,3}=\s{0,3}[\"']?cite|class\s{0,3}=[^=]{0,80}quote|\bcite\s{0,3}=", re.IGNORECASE)
@@ -113,6 +121,9 @@ def quoting(text: str) -> Quoting:
 def split_quoted_html(html: str) -> int:
     """Offset of the tag (or separator line) with which the quoted part of an HTML body begins; its length if none."""
     date = -1
+    lowered = html.lower()
+    if not any(word in lowered for word in _HTML_WORDS):
+        return len(html)
     for match in _HTML_MARKERS.finditer(html):
         kind = match.lastgroup
         if kind == "attributes":
