@@ -12,7 +12,9 @@ import signal
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from gateway.deliver import NextHop
 from gateway.directory import Directory, load_directory
 from gateway.errors import CivicgateError, ConfigError, NextHopError
 from gateway.front.limits import Admission
+from gateway.front.porch import Porch
+from gateway.front.proxy import Arrival
 from gateway.front.smtp import GatewaySession
 from gateway.hold import Delivery, DeliveryResult, Hold, Outbox, open_hold
 from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS, Tally
@@ -163,22 +167,24 @@ class Gateway:
             context = self._contexts[listener.name]
 
             def session(
+                arrival: Arrival | None = None,
                 listener: ListenerSettings = listener,
                 admission: Admission = admission,
                 context: ssl.SSLContext | None = context,
             ) -> GatewaySession:
-                return GatewaySession(listener, self.pipeline, admission, loop, context)
+                return GatewaySession(listener, self.pipeline, admission, loop, context, arrival)
 
+            make: Callable[[], asyncio.Protocol] = session
+            if listener.tls == "implicit" and context is not None:
+                make = partial(Porch, listener, admission, context, self._trusts, session)
             self._servers.append(
                 await loop.create_server(
-                    session,
-                    listener.address.host,
-                    listener.address.port,
-                    reuse_port=True,
-                    backlog=1024,
-                    ssl=context if listener.tls == "implicit" else None,
+                    make, listener.address.host, listener.address.port, reuse_port=True, backlog=1024
                 )
             )
+
+    def _trusts(self, address: str) -> bool:
+        return self.pipeline.trusts(address)
 
     @property
     def ports(self) -> list[int]:

@@ -46,6 +46,14 @@ class Admission:
         self.leave(session, before)
         return self.enter(session, client)
 
+    def take_over(self, before: Drainable, session: Drainable) -> bool:
+        """``session`` goes on in the place of ``before``, under the same client. False when that one has none."""
+        if before not in self.sessions:
+            return False
+        self.sessions.discard(before)
+        self.sessions.add(session)
+        return True
+
     def leave(self, session: Drainable, client: str) -> None:
         """Count the session out."""
         self.sessions.discard(session)

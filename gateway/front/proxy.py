@@ -10,6 +10,7 @@ when its network is, it would make the city's own out of any stranger behind it.
   asks; it speaks for no client, and so it is outside and untrusted all the same.
 """
 
+import asyncio
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
@@ -18,13 +19,21 @@ from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 
 from gateway.model.envelope import Client
 
+TIMEOUT = 5.0
+"""Seconds for the header; a load balancer sends it at once."""
+
 
 class Reader(Protocol):
     """Where the header comes from; never reads more than it is asked for. Raises ConnectionError."""
 
-    async def read(self, n: int = -1) -> bytes: ...
-    async def readexactly(self, n: int) -> bytes: ...
-    async def readuntil(self, separator: bytes = b"\n") -> bytes: ...
+    async def read(self, n: int = -1) -> bytes:
+        """Up to ``n`` octets."""
+
+    async def readexactly(self, n: int) -> bytes:
+        """``n`` octets."""
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:
+        """Octets up to and with ``separator``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +44,18 @@ class Arrival:
     known: bool = True
     """False: not to be trusted, nor taken for one of the city's by its network."""
 
+    @property
+    def counted_as(self) -> str:
+        """The address whose connections are limited, ``""`` when nobody knows it."""
+        return self.client.address if self.known else ""
+
 
 async def read_proxy(reader: Reader, balancer: Client) -> Arrival | None:
-    """The client that the header names, None when there is no valid header. Raises ConnectionError."""
-    data = await get_proxy(reader)
+    """The client that the header names, None when there is no valid header in time. Raises ConnectionError."""
+    try:
+        data = await asyncio.wait_for(get_proxy(reader), TIMEOUT)
+    except TimeoutError:
+        return None
     if not data.valid:
         return None
     if data.command is not None and data.command == V2_CMD.LOCAL:

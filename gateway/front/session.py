@@ -18,7 +18,7 @@ from typing import Any, ClassVar, cast
 from aiosmtpd.smtp import SMTP, Session
 
 from gateway.errors import CivicgateError, ClientError
-from gateway.front.limits import Admission
+from gateway.front.limits import Admission, Drainable
 from gateway.front.receiver import Receiver
 from gateway.metrics import CONNECTIONS_REFUSED, SMTP_ERRORS
 from gateway.model.reply import Reply
@@ -33,6 +33,8 @@ BURST = 256 * 1024
 """Octets of content that one session takes before the others have their turn."""
 COMMANDS_BURST = 50
 """Pipelined commands that one session is answered before the others have their turn."""
+HANDSHAKE_TIMEOUT = 30.0
+"""Seconds for a TLS handshake."""
 LINGER = 30.0
 """Seconds for which the last replies wait for a client that does not read them."""
 
@@ -107,6 +109,8 @@ class SmtpSession(SMTP):
         self._draining = False
         self._busy = False
         self._counted_as = ""
+        self.place: Drainable | None = None
+        """Who held this session's place in the admission before it."""
         self.peer = ""
         self.peer_port = 0
         self._errors = 0
@@ -119,9 +123,10 @@ class SmtpSession(SMTP):
         self.transport = transport
         peer = transport.get_extra_info("peername")
         self.peer, self.peer_port = (peer[0], peer[1]) if isinstance(peer, tuple) else ("", 0)
-        # behind a load balancer everybody would be one client: who it is follows in the PROXY header
-        self._counted_as = "" if self._listener.proxy_protocol else self.peer
-        refusal = self._admission.enter(self, self._counted_as)
+        self._counted_as = self._first_counted_as()
+        refusal = None
+        if self.place is None or not self._admission.take_over(self.place, self):
+            refusal = self._admission.enter(self, self._counted_as)
         if refusal is not None:
             CONNECTIONS_REFUSED.labels("limit").inc()
             self._closing = True
@@ -133,6 +138,10 @@ class SmtpSession(SMTP):
         self.session.peer = peer
         self._set_deadline(self._limits.idle_timeout)
         self._task = self.loop.create_task(self._run())
+
+    def _first_counted_as(self) -> str:
+        """Behind a load balancer everybody would be one client: who it is follows in the PROXY header."""
+        return "" if self._listener.proxy_protocol else self.peer
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client is gone. A verdict on its way is carried out all the same; half a message is forgotten."""
@@ -485,7 +494,7 @@ class SmtpSession(SMTP):
                 self,
                 cast("ssl.SSLContext", self._tls_context),
                 server_side=True,
-                ssl_handshake_timeout=30.0,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
             )
         except (OSError, ssl.SSLError, ConnectionError) as error:
             SMTP_ERRORS.labels("tls").inc()

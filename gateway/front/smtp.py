@@ -50,8 +50,6 @@ _NO_EXPN = Reply.of(502, "5.5.1", "EXPN is not offered")
 _NO_PARAMETERS = Reply.of(555, "5.5.4", "Parameters need EHLO")
 _SENDER_OK = Reply.of(250, "2.1.0", "Sender OK")
 
-PROXY_TIMEOUT = 5.0
-"""Seconds for the header; a load balancer sends it at once."""
 _BODIES = frozenset({"7BIT", "8BITMIME"})
 
 
@@ -65,10 +63,13 @@ class GatewaySession(SmtpSession):
         admission: Admission,
         loop: asyncio.AbstractEventLoop,
         tls: ssl.SSLContext | None = None,
+        arrival: Arrival | None = None,
     ) -> None:
+        """``arrival``: who it is, when TLS came first (:mod:`gateway.front.porch`)."""
         super().__init__(listener, pipeline.settings.smtp, admission, loop, tls)
         self._pipeline = pipeline
-        self._arrival = Arrival(Client(""), known=False)
+        self._arrived = arrival
+        self._arrival = arrival or Arrival(Client(""), known=False)
         self._client = self._arrival.client
         self._forwarded: dict[str, str] = {}
         self._forwarding_used = False
@@ -81,14 +82,19 @@ class GatewaySession(SmtpSession):
     # --- before the greeting -------------------------------------------------------------------------------------
 
     async def _open(self) -> bool:
-        self._arrive(Arrival(Client(self.peer, self.peer_port)))
-        if self._listener.proxy_protocol and not await self._read_proxy():
+        self._arrive(self._arrived or Arrival(Client(self.peer, self.peer_port)))
+        if self._listener.proxy_protocol and self._arrived is None and not await self._read_proxy():
             CONNECTIONS_REFUSED.labels("proxy" if self._admitted else "limit").inc()
             self.close()
             return False
         if self._listener.tls == "implicit":
             self.session.ssl = self.transport.get_extra_info("ssl_object")
         return await super()._open()
+
+    def _first_counted_as(self) -> str:
+        if self._arrived is not None:
+            return self._arrived.counted_as
+        return super()._first_counted_as()
 
     def _greeting(self) -> Reply:
         return Reply.of(220, "", f"{self._pipeline.hostname} ESMTP Civicgate")
@@ -97,14 +103,11 @@ class GatewaySession(SmtpSession):
         """PROXY protocol v1 or v2 from a trusted load balancer; anything else ends the connection unheard."""
         if not self._trusted:
             return False
-        try:
-            arrival = await asyncio.wait_for(read_proxy(_BufferReader(self), self._client), PROXY_TIMEOUT)
-        except TimeoutError:
-            return False
+        arrival = await read_proxy(_BufferReader(self), self._client)
         if arrival is None:
             return False
         self._arrive(arrival)
-        return self._count_client(arrival.client.address if arrival.known else "")
+        return self._count_client(arrival.counted_as)
 
     def _arrive(self, arrival: Arrival) -> None:
         self._arrival, self._client = arrival, arrival.client

@@ -1,9 +1,22 @@
-"""A server certificate for tests of TLS."""
+"""A server certificate for tests of TLS; both event loops for what depends on how they treat a socket."""
 
+import asyncio
 import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The gateway runs on uvloop; where that cannot be had, on asyncio."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_proxy.py":
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 @pytest.fixture(scope="session")
