@@ -248,6 +248,11 @@ class Gateway:
                 for session in list(admission.sessions):
                     session.drain()
             await asyncio.sleep(0.05)
+        left = [session for admission in self._admissions for session in admission.sessions]
+        for session in left:
+            session.cut()
+        if left:
+            await asyncio.sleep(0.05)  # their last words leave
         await self.close()
 
     async def close(self) -> None:

@@ -18,6 +18,9 @@ class Drainable(Protocol):
     def drain(self) -> None:
         """End when nothing is lost by it."""
 
+    def cut(self) -> None:
+        """Time is up: end with a word, unless an answer of ours is on its way."""
+
 
 class Admission:
     """The open sessions of one listener."""

@@ -68,6 +68,10 @@ class Porch(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
 
+    def cut(self) -> None:
+        """The same."""
+        self.drain()
+
     async def _run(self, own: socket.socket, balancer: Client) -> None:
         try:
             arrival = await self._arrival(own, balancer)

@@ -266,6 +266,15 @@ class SmtpSession(SMTP):
         if self._waiter is not None and self._receiver is None and not self._in_transaction():
             self.close(GOING_DOWN)
 
+    def cut(self) -> None:
+        """Time is up: a client in the middle of a transaction reads why, and that it may try again.
+
+        Not while the next hop or the store is asked: that answer may still come, and 421 in its place would make a
+        duplicate of a message that has just been accepted.
+        """
+        if not (self._busy or self._closing or self.session is None):
+            self.close(GOING_DOWN)
+
     def _in_transaction(self) -> bool:
         return False
 

@@ -173,3 +173,35 @@ async def test_a_transaction_cannot_be_kept_open_by_doing_nothing(tmp_path: Path
         await asyncio.sleep(0.6)
         assert (await patient.say("NOOP")).startswith("250 ")
         await patient.close()
+
+
+@pytest.mark.parametrize("stage", ["MAIL FROM:<a@city.example>", "RCPT TO:<b@city.example>", "DATA", "BDAT 5"])
+async def test_who_is_cut_off_at_the_drain_deadline_reads_421(stage: str, tmp_path: Path, server: MailServer) -> None:
+    """Clients in the middle of a transaction were once dropped without a word, which looks like a broken network."""
+    prepare(tmp_path)
+    lines = ["MAIL FROM:<a@city.example>", "RCPT TO:<b@city.example>", stage]
+    async with running(settings_for(tmp_path, server, smtp={"drain_timeout": "300 ms"})) as gateway:
+        client = await (await Client.connect(gateway.ports[0])).hello()
+        for line in lines[: lines.index(stage)]:
+            assert (await client.say(line)).startswith("250 ")
+        client.writer.write(stage.encode() + b"\r\n" + (b"12345" if stage.startswith("BDAT") else b""))
+        assert (await client.reply())[0] in "23"
+        await gateway.drain()
+        assert (await client.reply()).startswith("421 4.3.2 ")
+        assert await client.reply() == ""
+        await client.close()
+
+
+async def test_who_waits_for_an_answer_at_the_drain_deadline_is_not_told_another(
+    tmp_path: Path, server: MailServer
+) -> None:
+    """421 in place of the next hop's answer would have the client send again what may have been delivered."""
+    prepare(tmp_path)
+    server.replies["DOT"] = b"HANG"
+    async with running(settings_for(tmp_path, server, smtp={"drain_timeout": "200 ms"})) as gateway:
+        client = await (await Client.connect(gateway.ports[0])).hello()
+        sending = asyncio.create_task(client.send("a@city.example", ["b@city.example"], b"A: b\r\n\r\n"))
+        await asyncio.sleep(0.1)
+        await gateway.drain()
+        assert not (await sending).startswith("421 4.3.2")
+        await client.close()
