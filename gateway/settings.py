@@ -187,6 +187,16 @@ class InspectionSettings(Slice):
     """Inspection processes a worker."""
     process_memory: Size = 1024 * 1024 * 1024
     timeout: Seconds = 60.0
+    attachments: bool = True
+    """Read documents and archives; a message with one is then always inspected in an inspection process."""
+    attachment_timeout: Seconds = 30.0
+    """All attachments of a message; shorter than ``timeout``."""
+    attachment_text: Size = 100_000_000
+    """Characters of text from attachments that are scanned in a message; more is a finding."""
+    archive_depth: int = Field(default=8, ge=1, le=50)
+    archive_members: int = Field(default=10_000, ge=1)
+    archive_expansion: int = Field(default=200, ge=2)
+    archive_unpacked: Size = 500_000_000
 
 
 class EncryptionSettings(Slice):

@@ -14,7 +14,7 @@ from gateway.model.envelope import Envelope, ExceptionRecord, Recipient, domain_
 from gateway.model.finding import Check, Finding, Findings
 
 NO, UNKNOWN, YES = 0, 1, 2
-UNREAD = frozenset({"text-truncated", "candidates-capped"})
+UNREAD = frozenset({"text-truncated", "candidates-capped", "content-unreadable"})
 """Structure findings which say that the content check reached a limit: what it did not find is not known."""
 
 

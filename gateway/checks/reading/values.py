@@ -75,6 +75,25 @@ Item: TypeAlias = Text | Fact | Member
 Reader: TypeAlias = Callable[[Buffer, "Budget"], Iterator[Item]]
 
 
+class File(NamedTuple):
+    """A file that was found inside another."""
+
+    path: str
+    name: str
+    """As the container gives it, for rules; not made printable."""
+    media_type: str
+    """By content; ``""`` when it is encrypted."""
+    size: int
+    declared: str = ""
+
+
+class Found(NamedTuple):
+    """A text, a fact or a file, and the path of what it was found in: ``pay.zip/staff.xlsx, sheet 2``."""
+
+    path: str
+    item: Text | Fact | File
+
+
 class MalformedError(Exception):
     """A file that is not what it claims to be, or damaged beyond reading. Never leaves this package."""
 

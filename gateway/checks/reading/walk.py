@@ -5,7 +5,6 @@ reader cannot finish is a fact, and the walk goes on; only a limit of the budget
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from gateway.checks.attachment import real_type
 from gateway.checks.reading.budget import Budget
@@ -22,7 +21,18 @@ from gateway.checks.reading.sealed import read_age, read_cms, read_pgp
 from gateway.checks.reading.streams import read_bzip2, read_gzip, read_tar, read_xz
 from gateway.checks.reading.strings import runs_of
 from gateway.checks.reading.tnef import read_tnef
-from gateway.checks.reading.values import Fact, FactCode, Item, LimitReached, MalformedError, Member, Reader, Text
+from gateway.checks.reading.values import (
+    Fact,
+    FactCode,
+    File,
+    Found,
+    Item,
+    LimitReached,
+    MalformedError,
+    Member,
+    Reader,
+    Text,
+)
 from gateway.mime.tree import Buffer
 
 READERS: dict[Kind, Reader] = {
@@ -63,25 +73,6 @@ _SCRIPT_STARTS = (b"#!", b"<?php", b"@echo", b"@ECHO", b"@Echo")
 _LONGEST_STEP = 80
 _MAY_END_IN_ZIP = frozenset({Kind.OTHER, Kind.PICTURE, Kind.PDF, Kind.TEXT, Kind.MARKUP, Kind.RTF})
 """Files that can have an archive behind them without being a container in which one is stored."""
-
-
-class File(NamedTuple):
-    """A file that was found inside another."""
-
-    path: str
-    name: str
-    """As the container gives it, for rules; not made printable."""
-    media_type: str
-    """By content; ``""`` when it is encrypted."""
-    size: int
-    declared: str = ""
-
-
-class Found(NamedTuple):
-    """A text, a fact or a file, and the path of what it was found in: ``pay.zip/staff.xlsx, sheet 2``."""
-
-    path: str
-    item: Text | Fact | File
 
 
 class Walk:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pytest
 
 from gateway.checks.reading.budget import Budget, Limits
-from gateway.checks.reading.values import Fact, Text
-from gateway.checks.reading.walk import File, Walk
+from gateway.checks.reading.values import Fact, File, Text
+from gateway.checks.reading.walk import Walk
 
 
 class Read(NamedTuple):
