@@ -257,7 +257,7 @@ class GatewaySession(SmtpSession):
         self._client = replace(
             client,
             address=address,
-            port=int(said["PORT"]) if said.get("PORT", "").isdigit() else client.port,
+            port=_port(said.get("PORT", ""), client.port),
             name=said.get("NAME", client.name),
             login=said.get("LOGIN", client.login),
         )
@@ -290,8 +290,8 @@ class GatewaySession(SmtpSession):
             client = replace(client, address=_address(said["ADDR"]), port=0, name="")
         if "NAME" in said:
             client = replace(client, name=said["NAME"])
-        if said.get("PORT", "").isdigit():
-            client = replace(client, port=int(said["PORT"]))
+        if "PORT" in said:
+            client = replace(client, port=_port(said["PORT"], client.port))
         inside = self._pipeline.inside(
             client if self._arrival.known else Client(""),
             self._listener.direction,
@@ -492,6 +492,12 @@ class _BufferReader:
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
         return await self._session.take_until(separator)
+
+
+def _port(text: str, otherwise: int) -> int:
+    """A port as XCLIENT and XFORWARD write it; ``otherwise`` when it is none (str.isdigit takes «²» for a digit)."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else -1
+    return number if 0 <= number <= 65535 else otherwise
 
 
 def _address(text: str) -> str:

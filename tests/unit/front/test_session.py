@@ -1,5 +1,7 @@
 """The SMTP front in front of a real next hop, without rules."""
 
+import pytest
+
 from gateway.app import Gateway
 from tests.serving import Client, MailServer
 
@@ -45,3 +47,14 @@ async def test_next_hop_down_is_451_4_4_1(plain_gateway: Gateway, server: MailSe
     await client.say("MAIL FROM:<a@city.example>")
     assert (await client.say("RCPT TO:<b@city.example>")).startswith("451 4.4.1 ")
     await client.close()
+
+
+@pytest.mark.parametrize("port", ["+C2+B2", "+C2+B9+C2+B2", "99999", "123456", "-1", "9" * 5000, "", "[UNAVAILABLE]"])
+@pytest.mark.parametrize("command", ["XCLIENT", "XFORWARD"])
+async def test_a_port_that_is_none_is_left_out(command: str, port: str, client: Client, server: MailServer) -> None:
+    """«²» is a digit to str.isdigit and none to int: XCLIENT got 451, XFORWARD let MAIL fail."""
+    line = f"{command} ADDR=203.0.113.5 PORT={port}"
+    assert (await client.say(line[:4000]))[:3] in ("220", "250")
+    assert (await client.say("EHLO client.example")).startswith("250-")
+    assert (await client.send("a@out.example", ["b@city.example"], MESSAGE)).startswith("250 ")
+    assert b"[203.0.113.5]" in server.received[0].content
