@@ -17,12 +17,12 @@ from gateway.model.finding import Confidence
 from gateway.policy.types import InformationType, Pattern
 
 PATTERN_FLAGS = hyperscan.HS_FLAG_SOM_LEFTMOST
-PRESENCE_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SINGLEMATCH
-WORD_FLAGS = hyperscan.HS_FLAG_CASELESS
-"""Without the start of the match: keeping it makes thousands of words compile for a quarter of a minute."""
-WIDE_WORD_FLAGS = WORD_FLAGS | hyperscan.HS_FLAG_UTF8
-_GAP = 200
-"""White space between the words of a phrase that is looked back over."""
+PRESENCE_FLAGS = hyperscan.HS_FLAG_SINGLEMATCH
+WIDE_FLAGS = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_UTF8
+_USUAL_GAP, _GAP = 8, 200
+"""White space within a phrase that is looked back over: at first, and at most."""
+_FOLD = bytes(c + 32 if 65 <= c <= 90 else c if 48 <= c <= 57 or 97 <= c <= 122 else 32 for c in range(256))
+"""Capitals small; all that is neither letter nor digit of ASCII is a space."""
 
 
 class Meaning(NamedTuple):
@@ -44,6 +44,12 @@ class Meaning(NamedTuple):
     presence: bool = False
     """True: only whether it occurs is asked, so that texts without it cost nothing more."""
     exclusion: bool = False
+    whole: re.Pattern[str] | None = None
+    """The word in decoded text: any white space between its pieces, no letter beside it."""
+    size: int = 0
+    """Octets of the word."""
+    tail: int = 0
+    """Octets of it behind its last letter or digit of ASCII, which folded text does not show («C++»)."""
 
     @property
     def written(self) -> str:
@@ -56,6 +62,8 @@ class Source(NamedTuple):
 
     expression: bytes
     flags: int
+    folded: bool = False
+    """True: looked for in :func:`folded` text."""
 
 
 def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Meaning]]:
@@ -69,34 +77,60 @@ def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Mea
     lists = ((type_.words, type_.word_confidence), *((row.words, row.confidence) for row in type_.word_lists))
     for words, confidence in lists:
         for word in words:
-            for form, flags in _forms(word):
-                yield Source(_whole(form), flags), Meaning(index, None, form, word, confidence)
+            for form in _forms(word):
+                source = _source(form, 0)
+                octets = form.encode()
+                tail = len(octets) - len(folded(octets)[1:-1].rstrip()) if source.folded else 0
+                yield (
+                    source,
+                    Meaning(index, None, form, word, confidence, whole=_whole(form), size=len(octets), tail=tail),
+                )
     for word in (*type_.keywords, *type_.exclusions) if type_.patterns else ():
         only_excludes = word not in type_.keywords
-        meaning = Meaning(index, None, word, word, presence=True, exclusion=only_excludes)
-        yield Source(_presence(plain_text(word)), PRESENCE_FLAGS), meaning
+        for form in _forms(word):
+            source = _source(form, PRESENCE_FLAGS)
+            yield source, Meaning(index, None, form, word, presence=True, exclusion=only_excludes)
 
 
-def _presence(word: str) -> bytes:
-    """An expression that matches wherever :func:`spoken` does, and sometimes elsewhere, but compiles fast."""
-    inner = r"[\W_]+".join("".join(_quoted(c) if c.isascii() else ".{1,6}" for c in piece) for piece in word.split())
-    return f"(?:^|[^0-9A-Za-z]){inner}(?:$|[^0-9A-Za-z])".encode()
+def folded(data: bytes) -> bytes:
+    """The text as small letters, digits and spaces, octet for octet, with one space more at either end."""
+    return b" %b " % data.translate(_FOLD)
 
 
-def _forms(word: str) -> list[tuple[str, int]]:
-    """The forms in which a word may be written, accents composed or apart, with the flags that each needs."""
+def place_of(meaning: Meaning, data: bytes, end: int) -> tuple[int, int] | None:
+    """Where the word stands that was seen to end at ``end``; None: what stands there is another one («sealé»)."""
+    if meaning.whole is None:
+        return None
+    for gap in (_USUAL_GAP, _GAP):
+        first = max(0, end - meaning.size - gap)
+        ahead = data[first:end].decode("utf-8", "ignore")
+        text = ahead + data[end : end + 4].decode("utf-8", "ignore")[:1]
+        for found in meaning.whole.finditer(text):
+            if found.end() == len(ahead):
+                return end - len(found[0].encode()), end
+    return None
+
+
+def _source(form: str, flags: int) -> Source:
+    """Words with letters or digits of ASCII are looked for in folded text; others as they are."""
+    pieces = folded(form.encode()).split()
+    if pieces:
+        return Source(b" " + b" +".join(pieces) + b" ", flags, folded=True)
+    return Source(r"\s+".join(map(_quoted, form.split())).encode(), flags | WIDE_FLAGS)
+
+
+def _forms(word: str) -> list[str]:
+    """The forms in which a word may be written, accents composed or apart."""
     if word.isascii():
-        return [(word, WORD_FLAGS)]
-    forms = [plain_text(unicodedata.normalize(form, word)) for form in ("NFC", "NFD")]
-    return [(form, WORD_FLAGS if form.isascii() else WIDE_WORD_FLAGS) for form in dict.fromkeys(forms)]
+        return [word]
+    return list(dict.fromkeys(plain_text(unicodedata.normalize(form, word)) for form in ("NFC", "NFD")))
 
 
-def _whole(word: str) -> bytes:
-    """Any white space between; Hyperscan knows word boundaries in ASCII only, so the edges are looked at again."""
-    inner = r"\s+".join(_quoted(piece) for piece in word.split())
-    first = r"\b" if word.isascii() and word[0].isalnum() else ""
-    last = r"\b" if word.isascii() and word[-1].isalnum() else ""
-    return f"{first}{inner}{last}".encode()
+def _whole(word: str) -> re.Pattern[str]:
+    inner = r"\s+".join(re.escape(piece) for piece in word.split())
+    first = r"(?<!\w)" if word[0].isalnum() else ""
+    last = r"(?!\w)" if word[-1].isalnum() else ""
+    return re.compile(f"{first}{inner}{last}", re.IGNORECASE)
 
 
 def _quoted(piece: str) -> str:
@@ -153,25 +187,3 @@ def continues(outward: bytes, edges: str) -> bool:
 
 def _is_alnum(octet: int) -> bool:
     return 0x30 <= octet <= 0x39 or 0x41 <= octet <= 0x5A or 0x61 <= octet <= 0x7A
-
-
-def start_of(word: str, data: bytes, end: int) -> int:
-    """Where a word that ends at ``end`` begins: its pieces and the white space between them, backwards."""
-    start = end
-    for n, piece in enumerate(reversed(word.split())):
-        if n:
-            start = len(data[max(0, start - _GAP) : start].rstrip()) + max(0, start - _GAP)
-        start -= len(piece.encode())
-    return max(0, start)
-
-
-def is_whole(word: str, data: bytes, start: int, end: int) -> bool:
-    """True when no letter beyond ASCII continues the word on either side."""
-    if word[0].isalnum() and _is_letter(data[max(0, start - 4) : start].decode("utf-8", "ignore")[-1:]):
-        return False
-    return not (word[-1].isalnum() and _is_letter(data[end : end + 4].decode("utf-8", "ignore")[:1]))
-
-
-def _is_letter(character: str) -> bool:
-    """True for what continues a word."""
-    return character.isalnum() or character == "_"

@@ -45,6 +45,8 @@ class Text(NamedTuple):
     """Plain UTF-8 (:mod:`gateway.checks.plain`)."""
     part: str
     cut: bool
+    kind: str = ""
+    """``subject`` for what stands in fields, ``file-name``, else ``""``."""
 
 
 def is_attachment(part: Part) -> bool:
@@ -136,9 +138,10 @@ class Reading:
         """Topics and display names (also of nested messages) and file names."""
         for part in self.parts:
             rows = [field_value(self.buffer, field) for field in part.fields if field.name in _TITLES]
-            rows.extend(part.filenames)
             if rows:
-                yield Text(plain("\n\n".join(rows)), part.path, False)
+                yield Text(plain("\n\n".join(rows)), part.path, False, "subject")
+            if part.filenames:
+                yield Text(plain("\n\n".join(part.filenames)), part.path, False, "file-name")
 
     def inner(self) -> Iterator[tuple[str, "Reading"]]:
         """Messages that a reader opens from decoded octets, and the paths of the parts that hold them."""

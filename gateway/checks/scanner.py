@@ -8,13 +8,22 @@ no text and no matched value beyond the message; evidence is redacted. Refuses t
 import hashlib
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import hyperscan
 
-from gateway.checks.expressions import Meaning, Source, before, continues, is_whole, sources_of, spoken, start_of
+from gateway.checks.expressions import (
+    Meaning,
+    Source,
+    before,
+    continues,
+    folded,
+    place_of,
+    sources_of,
+    spoken,
+)
 from gateway.checks.tally import Place, Sighting, Tally
 from gateway.checks.validators import NUMERIC, VALIDATORS, digits_of
 from gateway.errors import ConfigError, ConfigErrors
@@ -33,6 +42,8 @@ _UNDERSCORE = 0x5F
 _DIRECTLY = 24
 """Characters between a keyword and the match that it introduces."""
 _EXCLUDING = 16
+_FOLDED_END = 2
+"""Folded text has a space in front, and a word is seen to end with the space behind it."""
 _LINK = 1000
 """Octets of a web address that are looked back over."""
 
@@ -48,6 +59,59 @@ class _Text(NamedTuple):
     """Types of which an exclusion does."""
 
 
+_Hit = tuple[tuple[Meaning, ...], int, int]
+"""What was found, and where it begins and ends."""
+
+
+class _Hits:
+    """Collects what one scan finds. ``room``: candidates that may still be checked."""
+
+    __slots__ = ("found", "room", "surplus", "text")
+
+    def __init__(self, room: int, text: _Text) -> None:
+        self.room, self.text = room, text
+        self.found: list[_Hit] = []
+        self.surplus = 0
+
+
+class _Database:
+    """Expressions, compiled together, and what they mean."""
+
+    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]]) -> None:
+        """Compile. Raises :class:`hyperscan.error`."""
+        self.meanings = [tuple(same) for same in meanings.values()]
+        self._database = _compiled(list(meanings)) if meanings else None
+
+    def scan(self, data: bytes, hits: _Hits) -> None:
+        """Add what stands in ``data``."""
+        if self._database is None:
+            return
+        meanings, found, text, room = self.meanings, hits.found, hits.text, hits.room
+
+        def on_match(number: int, start: int, end: int, _flags: int, _context: Any) -> None:
+            meaning = meanings[number]
+            if meaning[0].presence:
+                for each in meaning:
+                    (text.excluded if each.exclusion else text.named).add(each.type_)
+            elif len(found) < room:
+                found.append((meaning, start, end))
+            else:
+                hits.surplus += 1
+
+        self._database.scan(data, match_event_handler=on_match)
+
+
+def _compiled(sources: Sequence[Source]) -> hyperscan.Database:
+    database = hyperscan.Database()
+    database.compile(
+        expressions=[source.expression for source in sources],
+        ids=list(range(len(sources))),
+        elements=len(sources),
+        flags=[source.flags for source in sources],
+    )
+    return database
+
+
 class Scanner:
     """The compiled form of some information types. One a process and thread."""
 
@@ -59,12 +123,17 @@ class Scanner:
         for index, type_ in enumerate(self.types):
             for source, meaning in sources_of(index, type_):
                 meanings.setdefault(source, []).append(meaning)
-        self._meanings = [tuple(same) for same in meanings.values()]
+        try:
+            self._words = _Database({s: m for s, m in meanings.items() if s.folded})
+            self._expressions = _Database({s: m for s, m in meanings.items() if not s.folded})
+        except hyperscan.error as error:
+            errors = self._guilty(meanings)
+            raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
         self._keywords = [spoken(t.keywords) for t in self.types]
         self._exclusions = [spoken(t.exclusions) for t in self.types]
         self._places = {type_.id: index for index, type_ in enumerate(self.types)}
         self._together = self._types_that_wait()
-        self._database = self._compile(list(meanings)) if meanings else None
+        self._together_set = frozenset(self._together)
 
     def _types_that_wait(self) -> tuple[int, ...]:
         """Types whose sightings are judged only when the whole text has been seen, companions before who needs them."""
@@ -82,87 +151,69 @@ class Scanner:
                 add(index)
         return tuple(ordered)
 
-    def _compile(self, sources: list[Source]) -> hyperscan.Database:
-        database = hyperscan.Database()
-        try:
-            database.compile(
-                expressions=[source.expression for source in sources],
-                ids=list(range(len(sources))),
-                elements=len(sources),
-                flags=[source.flags for source in sources],
-            )
-        except hyperscan.error as error:
-            errors = self._guilty(sources)
-            raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
-        return database
-
-    def _guilty(self, sources: list[Source]) -> list[ConfigError]:
+    def _guilty(self, meanings: Mapping[Source, Sequence[Meaning]]) -> list[ConfigError]:
         errors = []
-        for source, meanings in zip(sources, self._meanings, strict=True):
+        for source, (meaning, *_) in meanings.items():
             try:
-                hyperscan.Database().compile(expressions=[source.expression], ids=[0], elements=1, flags=[source.flags])
+                _compiled([source])
             except hyperscan.error as error:
-                detail = f"«{meanings[0].written}» cannot be compiled by Hyperscan: {error}"
-                errors.append(ConfigError(detail, f"types/{self.types[meanings[0].type_].id}.yaml"))
+                detail = f"«{meaning.written}» cannot be compiled by Hyperscan: {error}"
+                errors.append(ConfigError(detail, f"types/{self.types[meaning.type_].id}.yaml"))
         return errors
 
     def scan(self, data: bytes, part: str | Place, tally: Tally, candidates: int = MAX_CANDIDATES) -> None:
         """Add what stands in one text. ``data``: plain UTF-8 (:mod:`gateway.checks.plain`); ``part``: where it is."""
-        if self._database is None:
-            return
-        hits: list[tuple[tuple[Meaning, ...], int, int]] = []
         text = _Text(data, Place(part) if isinstance(part, str) else part, set(), set())
-        surplus = 0
-        room = candidates - tally.checked
-        meanings = self._meanings
-
-        def on_match(number: int, start: int, end: int, _flags: int, _context: Any) -> None:
-            nonlocal surplus
-            meaning = meanings[number]
-            if meaning[0].presence:
-                for each in meaning:
-                    (text.excluded if each.exclusion else text.named).add(each.type_)
-            elif len(hits) < room:
-                hits.append((meaning, start, end))
-            else:
-                surplus += 1
-
-        self._database.scan(data, match_event_handler=on_match)
-        tally.checked += len(hits)
-        tally.unchecked += surplus
+        hits = _Hits(candidates - tally.checked, text)
+        self._words.scan(folded(data), hits)
+        words, hits.found = hits.found, []
+        hits.room -= len(words)
+        self._expressions.scan(data, hits)
+        tally.checked += len(words) + len(hits.found)
+        tally.unchecked += hits.surplus
         tally.texts += 1
-        if hits:
-            self._judge(hits, text, tally)
+        if words or hits.found:
+            self._judge(words, hits.found, text, tally)
 
-    def _judge(self, hits: list[tuple[tuple[Meaning, ...], int, int]], text: _Text, tally: Tally) -> None:
-        waiting = set(self._together) | {self._places[q.other] for q in tally.near if q.other in self._places}
-        for question in tally.near:
-            waiting |= {self._places[id_] for id_ in question.types if id_ in self._places}
+    def _judge(self, words: "list[_Hit]", hits: "list[_Hit]", text: _Text, tally: Tally) -> None:
+        waiting = self._waiting(tally)
         later: dict[int, list[Sighting]] = {}
-        for meanings, start, end in hits:
-            for meaning in meanings:
-                waits = meaning.type_ in waiting
-                if meaning.pattern is None:
-                    sighting = self._word(meaning, text.data, end)
-                elif meaning.type_ in text.named or not meaning.pattern.needs_keyword:
-                    sighting = self._pattern(meaning, meaning.pattern, text, start, end, None if waits else tally)
-                else:
-                    continue
-                if sighting is None:
-                    continue
-                if waits:
-                    later.setdefault(meaning.type_, []).append(sighting)
-                else:
-                    tally.note(sighting, text.place)
+        for sighting in self._sightings(words, hits, text, waiting, tally):
+            if sighting.type_ in waiting:
+                later.setdefault(sighting.type_, []).append(sighting)
+            else:
+                tally.note(sighting, text.place)
         if later:
             self._settle(later, text.place, tally)
 
-    def _word(self, meaning: Meaning, data: bytes, end: int) -> Sighting | None:
-        start = start_of(meaning.word, data, end)
-        if not is_whole(meaning.word, data, start, end):
-            return None
-        shown = unicodedata.normalize("NFC", meaning.shown)
-        return Sighting(meaning.type_, shown.casefold(), meaning.confidence, start, end, shown)
+    def _waiting(self, tally: Tally) -> frozenset[int]:
+        """Types whose sightings are settled in the end: those that need each other, those whose places are asked."""
+        if not tally.near:
+            return self._together_set
+        asked = {id_ for question in tally.near for id_ in (*question.types, question.other)}
+        return self._together_set | {self._places[id_] for id_ in asked if id_ in self._places}
+
+    def _sightings(
+        self, words: "list[_Hit]", hits: "list[_Hit]", text: _Text, waiting: frozenset[int], tally: Tally
+    ) -> Iterator[Sighting]:
+        """What of all that was found holds."""
+        for meanings, _, end in words:
+            for meaning in meanings:
+                found = _word(meaning, text.data, end - _FOLDED_END + meaning.tail)
+                if found is not None:
+                    yield found
+        for meanings, start, end in hits:
+            for meaning in meanings:
+                index, pattern = meaning.type_, meaning.pattern
+                if pattern is None:
+                    found = _word(meaning, text.data, end)
+                elif index in text.named or not pattern.needs_keyword:
+                    known = None if index in waiting else tally
+                    found = self._pattern(meaning, pattern, text, start, end, known)
+                else:
+                    continue
+                if found is not None:
+                    yield found
 
     def _pattern(
         self, meaning: Meaning, pattern: Pattern, text: _Text, start: int, end: int, tally: Tally | None
@@ -311,6 +362,15 @@ def _link_before(data: bytes, start: int) -> int:
     cut = max(piece.rfind(c) for c in (b" ", b"\n", b"\t", b"<", b'"'))
     at = piece.find(b"://", cut + 1)
     return start - len(piece) + cut + 1 if at >= 0 else -1
+
+
+def _word(meaning: Meaning, data: bytes, end: int) -> Sighting | None:
+    """A word that was seen to end there. Its value is the word as its type's file writes it."""
+    where = place_of(meaning, data, end)
+    if where is None:
+        return None
+    shown = unicodedata.normalize("NFC", meaning.shown)
+    return Sighting(meaning.type_, shown.casefold(), meaning.confidence, *where, shown)
 
 
 def _raised(confidence: Confidence, steps: int) -> Confidence:

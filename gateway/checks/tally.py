@@ -7,13 +7,12 @@ Keeps no text; a value is kept for the time of one message, to tell the same fro
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.model.finding import Check, Confidence, Finding, Near, Published
+from gateway.model.finding import QUOTED, Check, Confidence, Finding, Near, Published
 
 MAX_DISTINCT = 5000
 """Distinct matches a type and message that are told apart; more are counted as if distinct."""
 MAX_FINDINGS = 20
 """Findings a type, confidence and set of marks; the last one carries the count of the rest."""
-QUOTED = "quoted"
 
 
 class Place(NamedTuple):

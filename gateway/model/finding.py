@@ -17,6 +17,10 @@ class Check(StrEnum):
     VIRUS = "virus"
 
 
+QUOTED = "quoted"
+"""Mark of a content finding all of which stands in quoted text."""
+
+
 class Confidence(IntEnum):
     """How sure a content finding is. Ordered."""
 
@@ -90,6 +94,11 @@ class Near:
         return f"near {self.other} {self.within} {self.confidence.name.lower()}"
 
 
+def published_mark(name: str) -> str:
+    """What a finding carries whose value stands in the file of published values of this name."""
+    return f"published {name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """A question: which matches are values that the city itself publishes."""
@@ -102,7 +111,7 @@ class Published:
     @property
     def mark(self) -> str:
         """What a finding carries for which it holds."""
-        return f"published {self.name}"
+        return published_mark(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import re2
 
 from gateway.model.envelope import CITY_WIDE, Direction, ExceptionRecord, Recipient, domain_of, fold
-from gateway.model.finding import Check, Confidence, Finding
+from gateway.model.finding import QUOTED, Check, Confidence, Finding, Near, published_mark
 from gateway.policy.logic import NO, UNKNOWN, YES, Aspect, Facts, Node
 
 AUTO_SUBMITTED = "auto-submitted"
@@ -254,25 +254,47 @@ class AttachmentIs(Node):
 class ContentIs(Node):
     """Matches of the named information types, counted together, of at least this confidence."""
 
-    __slots__ = ("confidence", "count", "types")
+    __slots__ = ("confidence", "count", "distinct", "near", "parts", "published", "quoted", "types", "without")
     checks = frozenset({Check.CONTENT})
 
     def __init__(self, spec: Any) -> None:
         self.types: frozenset[str] = frozenset(spec.types)
         self.confidence: Confidence = spec.confidence
         self.count: int = spec.count
+        self.distinct: bool = spec.distinct
+        self.parts: frozenset[str] = frozenset(spec.part)
+        near, exclude = spec.near, spec.exclude
+        self.near = Near(self.types, near.type, near.within, near.confidence) if near else None
+        self.quoted = bool(exclude and exclude.quoted)
+        self.published: str = (exclude.published if exclude else "") or ""
+        marks = [*([QUOTED] if self.quoted else ()), *([published_mark(self.published)] if self.published else ())]
+        self.without = frozenset(marks)
 
     def _holds(self, f: Finding) -> bool:
-        return f.kind in self.types and f.confidence >= self.confidence
+        return (
+            f.kind in self.types
+            and f.confidence >= self.confidence
+            and (not self.parts or not self.parts.isdisjoint(f.marks))
+            and (self.near is None or self.near.mark in f.marks)
+            and (not self.without or self.without.isdisjoint(f.marks))
+        )
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
         rows = facts.of(Check.CONTENT)
-        found = bool(rows) and sum(f.count for f in rows if self._holds(f)) >= self.count
+        found = bool(rows) and self._count(rows) >= self.count
         return facts.seen(Check.CONTENT, found)
+
+    def _count(self, rows: Iterable[Finding]) -> int:
+        return sum(f.count if self.distinct else f.sightings for f in rows if self._holds(f))
 
     def words(self) -> str:
         times = f", at least {self.count} times" if self.count > 1 else ""
-        return f"content has {' or '.join(sorted(self.types))} ({self.confidence.name.lower()} or surer{times})"
+        where = f" in {' or '.join(sorted(self.parts))}" if self.parts else ""
+        near = f" within {self.near.within} octets of {self.near.other}" if self.near else ""
+        left = [*(["what is quoted"] if self.quoted else ()), *([self.published] if self.published else ())]
+        out = f", without {' and '.join(left)}" if left else ""
+        types = " or ".join(sorted(self.types))
+        return f"content has {types} ({self.confidence.name.lower()} or surer{times}){where}{near}{out}"
 
     def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
         return _list(f for f in facts.of(Check.CONTENT) if self._holds(f))

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import ConfigError, ConfigErrors
+from gateway.model.finding import Published
 from gateway.model.verdict import Transform, TransformKind
 from gateway.policy.compiled import Rule, compile_rule
 from gateway.policy.ruleset import RuleSet
 from gateway.policy.schema import RuleFile
+from gateway.policy.wordlists import read_words
 from gateway.source import Document, Path_, read_yaml, validate
 
 DEFAULT_VARIABLES: Mapping[str, str] = {
@@ -61,6 +63,9 @@ def load_rules(
         errors.extend(_unknown_names(spec, document, known_roles, "approvers", "role"))
         errors.extend(_unknown_names(spec, document, known_roles, "roles", "role"))
         errors.extend(_placeholders(document, values))
+        errors.extend(_unknown_names(spec, document, known_types, "type", "information type", "near"))
+    published = _published(folder, [document for _, document in read], errors)
+    digest.update(repr([(p.name, sorted(p.values)) for p in published]).encode() if published else b"")
     if not errors:
         rules = tuple(
             compile_rule(spec, document, place, lambda text: fill(text, values))
@@ -69,7 +74,7 @@ def load_rules(
         errors.extend(_wordings(rules, [document for _, document in read]))
     if errors:
         raise ConfigErrors(errors)
-    return RuleSet(rules, digest.hexdigest())
+    return RuleSet(rules, digest.hexdigest(), published)
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -108,15 +113,34 @@ def _key(path: Path_) -> str:
 
 
 def _unknown_names(
-    spec: RuleFile, document: Document, known: frozenset[str] | None, key: str, what: str
+    spec: RuleFile, document: Document, known: frozenset[str] | None, key: str, what: str, within: str = ""
 ) -> Iterable[ConfigError]:
     if known is None:
         return
     for path, value in _leaves(document.data):
+        if within and within not in path:
+            continue
         if path[0] in ("when", "unless", "then") and _key(path) == key and value not in known:
             close = difflib.get_close_matches(value, sorted(known), n=1)
             hint = f", did you mean «{close[0]}»?" if close else ""
             yield document.error(path, f"{what} «{value}» is not known{hint}")
+
+
+def _published(folder: Path, documents: Iterable[Document], errors: list[ConfigError]) -> tuple[Published, ...]:
+    """The files that ``exclude: {published: …}`` names, below the folder of rules, each read once."""
+    found: dict[str, Published] = {}
+    for document in documents:
+        for path, name in _leaves(document.data):
+            if path[-2:] != ("exclude", "published") or path[0] not in ("when", "unless") or name in found:
+                continue
+            try:
+                rows = read_words(folder / name, document.error(path, ""))
+            except ConfigErrors as error:
+                errors.extend(error.errors)
+                continue
+            values = frozenset("".join(c for c in row.casefold() if c.isalnum()) for row in rows)
+            found[name] = Published(name, values)
+    return tuple(found.values())
 
 
 def _placeholders(document: Document, values: Mapping[str, str]) -> Iterable[ConfigError]:

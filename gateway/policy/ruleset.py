@@ -4,15 +4,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from gateway.model.finding import Check, LegendText, Questions
+from gateway.model.finding import Check, LegendText, Published, Questions
 from gateway.model.verdict import Disposition, Mode
 from gateway.policy.compiled import Rule, legend_of
 from gateway.policy.conditions import AUTO_SUBMITTED, AutomaticReply, ContentIs, HeaderIs, KindIs, SizeIs
 from gateway.policy.logic import Node, walk
 from gateway.policy.schema import Condition
 
-TYPE_MISMATCH = "type-mismatch"
-"""Structure defect that the attachment check finds: declared type and content disagree."""
+FROM_ATTACHMENTS = (
+    *("type-mismatch", "double-extension", "deceptive-name"),
+    *("archive-limit", "archive-encrypted", "content-encrypted", "smime-encrypted", "pgp-encrypted", "unreadable"),
+    *("content-unreadable", "office-macros", "pdf-javascript", "pdf-launch", "embedded-object", "remote-template"),
+    "hidden-member",
+)
+"""Structure codes that the attachment check finds."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class RuleSet:
     """All rules in the order of their files, those with mode off included."""
     digest: str = ""
     """SHA-256 (hex) over the files' names and octets: the version in logs and records."""
+    published: tuple[Published, ...] = ()
+    """Values that the city itself publishes, by the files that rules exclude."""
 
     @cached_property
     def active(self) -> tuple[Rule, ...]:
@@ -44,15 +51,22 @@ class RuleSet:
         if holds or any(isinstance(node, AutomaticReply) for node in nodes):
             headers.add(AUTO_SUBMITTED)
             checks.add(Check.HEADER)
-        if any(isinstance(n, KindIs) and n.check is Check.STRUCTURE and n.names.match(TYPE_MISMATCH) for n in nodes):
-            checks.add(Check.ATTACHMENT)  # who looks at attachments finds the mismatch
+        structure = [n for n in nodes if isinstance(n, KindIs) and n.check is Check.STRUCTURE]
+        if any(n.names.match(code) for n in structure for code in FROM_ATTACHMENTS):
+            checks.add(Check.ATTACHMENT)
         wordings = [w for rule in self.active for spec in _specs(rule) for w in _wordings(spec)]
+        contents = [node for node in nodes if isinstance(node, ContentIs)]
+        near = tuple(dict.fromkeys(node.near for node in contents if node.near))
+        excluded = {node.published for node in contents}
         return Questions(
             checks=frozenset(checks),
             headers=frozenset(headers),
-            types=frozenset(t for node in nodes if isinstance(node, ContentIs) for t in node.types),
+            types=frozenset(t for node in contents for t in node.types) | {question.other for question in near},
             legends=self._legends(nodes),
             signature_wordings=tuple(dict.fromkeys(wordings)),
+            quoted=any(node.quoted for node in contents),
+            near=near,
+            published=tuple(p for p in self.published if p.name in excluded),
         )
 
     def _legends(self, nodes: Sequence[Node]) -> tuple[LegendText, ...]:
@@ -76,7 +90,7 @@ class RuleSet:
         if found is None:
             raise KeyError(rule)
         others = tuple(replace(r, mode=Mode.OFF) for r in self.rules if r.id != rule)
-        return RuleSet((replace(found, mode=Mode.ENFORCE), *others), self.digest)
+        return RuleSet((replace(found, mode=Mode.ENFORCE), *others), self.digest, self.published)
 
 
 def _nodes(rule: Rule) -> Iterable[Node]:

@@ -17,6 +17,7 @@ from gateway.policy.case_schema import Case
 from gateway.policy.shapes import (
     AnyNumber,
     Duration,
+    FileBelow,
     Id,
     Level,
     Lines,
@@ -143,12 +144,36 @@ class AttachmentCondition(Strict):
         return self
 
 
+class NearCondition(Strict):
+    """Another type's match near by, in the same text."""
+
+    type: Text
+    within: Annotated[int, Field(ge=1, le=10_000)]
+    confidence: Level = Confidence.LOW
+
+
+class ExcludeCondition(Strict):
+    """Matches that do not count."""
+
+    quoted: Literal[True] | None = None
+    published: FileBelow | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ExcludeCondition":
+        some_key(self)
+        return self
+
+
 class ContentCondition(Strict):
     """Information types: matches of any of them, counted together."""
 
     types: Many[Text]
     confidence: Level = Confidence.MEDIUM
     count: Annotated[int, Field(ge=1)] = 1
+    distinct: bool = True
+    part: Many[Literal["body", "attachment", "subject", "file-name"]] = ()
+    near: NearCondition | None = None
+    exclude: ExcludeCondition | None = None
 
 
 class SignatureBlockCondition(Strict):

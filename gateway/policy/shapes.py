@@ -25,6 +25,8 @@ from gateway.source import parse_duration, parse_size
 T = TypeVar("T")
 
 ID_PATTERN = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
+"""A file below a folder: never above it, never hidden."""
 REPLY_LINE = 400
 """Octets of a reply line at most: RFC 5321 section 4.5.3.1.5 allows 512 with code, ids and CRLF, which are added."""
 
@@ -117,6 +119,7 @@ Instant = Annotated[datetime, Written(_instant, {"type": "string"})]
 Level = Annotated[Confidence, Written(_confidence, {"enum": ["low", "medium", "high"]})]
 Text = Annotated[str, Field(min_length=1)]
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
+FileBelow = Annotated[str, Field(pattern=FILE_PATTERN)]
 ReplyText = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _ascii_lines(v) if isinstance(v, str) else v)]
 Lines = Annotated[
     Some[str],

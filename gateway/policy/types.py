@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Confidence
+from gateway.policy.shapes import FileBelow
 from gateway.policy.wordlists import read_words
 from gateway.source import Document, read_yaml, validate
 
@@ -286,7 +287,7 @@ class _PatternFile(_Section):
 
 
 class _WordListFile(_Section):
-    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*$")
+    file: FileBelow
     confidence: _Level = Confidence.HIGH
 
 
