@@ -65,12 +65,21 @@ class SpooledMessage:
         return self._sha256
 
     def chunks(self, start: int = 0, end: int | None = None, step: int = CHUNK) -> Iterator[memoryview]:
-        """The octets of ``[start, end)`` as views of at most ``step`` octets, without copying."""
+        """The octets of ``[start, end)`` as views of at most ``step`` octets, without copying.
+
+        What was handed on of a mapped file leaves our memory again; the system still has it if it is asked for anew.
+        """
         stop = self.size if end is None else end
         with memoryview(self.buffer) as view:
             for position in range(start, stop, step):
                 with view[position : min(position + step, stop)] as piece:
                     yield piece
+                self._forget(position, min(position + step, stop))
+
+    def _forget(self, start: int, stop: int) -> None:
+        if isinstance(self.buffer, mmap.mmap) and not self.buffer.closed:
+            first = start - start % mmap.PAGESIZE
+            self.buffer.madvise(mmap.MADV_DONTNEED, first, stop - first)
 
     def close(self) -> None:
         """Free everything, and remove the file if it is the spool's own. Doing it twice is harmless."""

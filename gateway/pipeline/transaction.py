@@ -296,8 +296,9 @@ class Transaction:
         asked = services.rules.questions
         passive = bool(asked.checks - {Check.VIRUS})
         if Check.VIRUS in asked.checks and passive:
-            (items, failures, known), (found, failed) = await asyncio.gather(
-                self._inspect(envelope, message), self._scan(message)
+            # the scan first: clamd works while we inspect
+            (found, failed), (items, failures, known) = await asyncio.gather(
+                self._scan(message), self._inspect(envelope, message)
             )
         elif Check.VIRUS in asked.checks:
             items, failures, known = (), (), frozenset[Check]()

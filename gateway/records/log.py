@@ -73,7 +73,7 @@ def logger(settings: LogSettings) -> Any:
         processors=[_level, _safe, _Timestamp(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
         context_class=dict,
-        logger_factory=lambda *_: structlog.PrintLogger(cast("TextIO", _StandardError())),
+        logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=True,
     )
     return structlog.get_logger().bind()
