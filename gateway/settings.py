@@ -16,7 +16,7 @@ from gateway.source import parse_duration, parse_size, read_yaml, validate
 
 
 def _seconds(value: object) -> float:
-    return value if isinstance(value, float) else parse_duration(value).total_seconds()
+    return parse_duration(value).total_seconds()  # a bare number, whole or not, does not say its unit
 
 
 def _endpoint(value: object) -> object:

@@ -144,7 +144,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(
         store=StoreSettings(directory=tmp_path / "store", key_file=tmp_path / "store" / "body.key"),
         notices=NoticeSettings(templates=TEMPLATES),
-        outbox=OutboxSettings(poll_interval=0.05),
+        outbox=OutboxSettings.model_validate({"poll_interval": "50 ms"}),
     )
 
 

@@ -46,7 +46,7 @@ def bad() -> Iterator[ModuleType]:
 async def inspector(types: tuple[InformationType, ...], bad: ModuleType) -> AsyncIterator[Inspector]:
     """An inspector for all tests: each bad end must leave it able to read the next message."""
     assert bad.__name__ == "hostile_functions"
-    one = Inspector(InspectionSettings(timeout=30.0), types)
+    one = Inspector(InspectionSettings.model_validate({"timeout": "30 s"}), types)
     one.start()
     yield one
     await one.close()
@@ -56,7 +56,7 @@ async def inspector(types: tuple[InformationType, ...], bad: ModuleType) -> Asyn
 async def hasty(types: tuple[InformationType, ...], bad: ModuleType) -> AsyncIterator[Inspector]:
     """One with a deadline short enough to wait for, and little memory."""
     assert bad.__name__ == "hostile_functions"
-    one = Inspector(InspectionSettings(timeout=0.7, process_memory=512 * 1024 * 1024), types)
+    one = Inspector(InspectionSettings.model_validate({"timeout": "700 ms", "process_memory": "512 MiB"}), types)
     yield one
     await one.close()
 
