@@ -98,6 +98,8 @@ async def _feed(pipe: asyncio.StreamWriter, entity: Iterable[Piece]) -> bool:
     """Write all of the entity and close the pipe; False when openssl did not take it all."""
     try:
         for piece in entity:
+            if pipe.is_closing():  # uvloop raises RuntimeError for a write behind it, asyncio nothing at all
+                return False
             pipe.write(bytes(piece))
             await pipe.drain()
         pipe.close()
