@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
 from gateway.checks.parts import Reading, is_attachment, main_bodies, reads_as_text
+from gateway.checks.plain import plain
 from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
+from gateway.checks.tally import Place
 from gateway.mime.decoding import decoded_size
 from gateway.mime.fields import field_value
 from gateway.mime.hypertext import html_to_text
@@ -69,7 +71,7 @@ def inspect(
         if Check.SIGNATURE_BLOCK in asked:
             found.append(_signature(reading, bodies, questions.signature_wordings))
     if Check.CONTENT in asked and scanner is not None and questions.types:
-        found.extend(_content(reading, questions.types, scanner, candidates))
+        found.extend(_content(reading, questions, scanner, candidates))
     if Check.STRUCTURE in asked:
         found.extend(_defects(message.defects))
     return tuple(found)
@@ -166,18 +168,39 @@ def _own(reading: Reading, part: Part) -> str:
     return reading.shown(part)[:MAX_BODY_TEXT] if end == len(text) else html_to_text(text[:end])
 
 
-def _content(reading: Reading, types: frozenset[str], scanner: Scanner, candidates: int) -> Iterator[Finding]:
+def _content(reading: Reading, questions: Questions, scanner: Scanner, candidates: int) -> Iterator[Finding]:
     """Information types in topics, display names, file names and every text, distinct matches once a message."""
-    tally = Tally()
+    tally = Tally(questions.near, questions.published)
     for title in reading.titles():
-        scanner.scan(title.data, title.part, tally, candidates)
+        scanner.scan(title.data, Place(title.part, title.kind), tally, candidates)
+    attached = _attached(reading.parts)
+    bodies = _quoting(reading) if questions.quoted else {}
     cut = []
     for piece in reading.texts():
-        scanner.scan(piece.data, piece.part, tally, candidates)
+        kind = "attachment" if piece.part in attached else "body"
+        scanner.scan(piece.data, Place(piece.part, kind, own=piece.part not in bodies), tally, candidates)
         if piece.cut:
             cut.append(piece.part)
-    yield from scanner.findings(tally, types)
+    for path, part in bodies.items():
+        scanner.scan(plain(_own(reading, part)), Place(path, again=True), tally, candidates)
+    yield from scanner.findings(tally, questions.types)
     if cut:
         yield Finding(Check.STRUCTURE, TEXT_TRUNCATED, part=cut[0], count=len(cut))
     if tally.unchecked:
         yield Finding(Check.STRUCTURE, CANDIDATES_CAPPED, count=tally.unchecked)
+
+
+def _quoting(reading: Reading) -> dict[str, Part]:
+    """Main bodies by path; one that is too long to look for quotations in counts as the sender's own."""
+    bodies = main_bodies(reading.message.root)
+    return {part.path: part for part in bodies if len(reading.text_of(part)[0]) <= MAX_BODY_TEXT}
+
+
+def _attached(parts: tuple[Part, ...]) -> frozenset[str]:
+    """Paths of the attachments and of what stands in them."""
+    found: set[str] = set()
+    for part in parts:
+        above = part.path.rpartition(".")[0]
+        if above in found or is_attachment(part):
+            found.add(part.path)
+    return frozenset(found)
