@@ -4,6 +4,7 @@ One frozen model a slice; a component receives its own slice and no more. Refuse
 work, with file, line and column (:mod:`gateway.source`). Reads no environment variable.
 """
 
+import unicodedata
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from gateway.model.envelope import ListenerDirection
+from gateway.model.envelope import ListenerDirection, a_labels
 from gateway.source import parse_duration, parse_size, read_yaml, validate
 
 
@@ -69,11 +70,11 @@ class NetworkSettings(Slice):
     @field_validator("internal_domains")
     @classmethod
     def _folded(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(domain.lower().strip(".") for domain in value)
+        return tuple(a_labels(unicodedata.normalize("NFKC", domain).strip(".")) for domain in value)
 
     def is_internal(self, address: str) -> bool:
         """Is this address the city's own? ``*.city.example`` stands for every host below it; no domain is ours too."""
-        domain = address.rpartition("@")[2].lower() if "@" in address else ""
+        domain = a_labels(address.rpartition("@")[2]) if "@" in address else ""
         if not domain or domain in self.internal_domains:
             return True
         return any(own.startswith("*.") and domain.endswith(own[1:]) for own in self.internal_domains)

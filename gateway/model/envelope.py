@@ -116,6 +116,20 @@ def fold(address: str) -> str:
     return address.lower()
 
 
+def a_labels(domain: str) -> str:
+    """A domain as the DNS has it, lower case, each label beyond ASCII as its A-label (RFC 5890 section 2.3.2.1).
+
+    «bücher.example» and «xn--bcher-kva.example» are one name. Nothing is mapped but case: what a mapping would make
+    another name of is refused where addresses are read (:mod:`gateway.wire.command`).
+    """
+    domain = domain.lower()
+    if domain.isascii():
+        return domain
+    return ".".join(
+        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii") for label in domain.split(".")
+    )
+
+
 def domain_of(address: str) -> str:
     """The domain of an address, folded; ``""`` for the null path and for a bare postmaster."""
     return address.rpartition("@")[2].lower() if "@" in address else ""

@@ -99,3 +99,16 @@ def test_times_and_sizes_arrive_in_seconds_and_octets() -> None:
     assert settings.smtp.idle_timeout == 120.0
     assert settings.smtp.max_message_size == 2**20
     assert settings.hold.expires_after == timedelta(days=3)
+
+
+@pytest.mark.parametrize(
+    "written", ["bücher.example", "BÜCHER.example.", "xn--bcher-kva.example", "bu\u0308cher.example"]
+)
+@pytest.mark.parametrize("address", ["a@bücher.example", "a@BÜCHER.example", "a@xn--bcher-kva.EXAMPLE"])
+def test_the_two_forms_of_an_international_domain_are_one(written: str, address: str) -> None:
+    """RFC 5890: mail to the other form was once relayed as if to a stranger, or refused."""
+    network = NetworkSettings(internal_domains=(written, f"*.{written}"))
+    assert network.is_internal(address)
+    assert network.is_internal(address.replace("@", "@mail."))
+    assert not network.is_internal("a@bucher.example")
+    assert not network.is_internal("a@xbücher.example")
