@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from gateway.checks.passive import inspect
+from gateway.checks.inside import OpenReader
+from gateway.checks.passive import Means, inspect
 from gateway.checks.scanner import Scanner
 from gateway.errors import CivicgateError
 from gateway.mime.tree import Buffer
@@ -60,22 +61,33 @@ class Terms:
 _compiled: dict[str, tuple[Scanner, Terms]] = {}
 
 
-def inspect_as_told(buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None) -> tuple[Finding, ...]:
+def inspect_as_told(
+    buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None, inside: bool
+) -> tuple[Finding, ...]:
     """:func:`gateway.checks.passive.inspect` on the terms that were sent with ``key``, compiled once.
 
-    ``terms`` None: they are known already under this key.
+    ``terms`` None: they are known already under this key. ``inside``: whether attachments are read.
     """
     if terms is not None:
         _compiled.clear()
         _compiled[key] = Scanner(terms.types), terms
     scanner, known = _compiled[key]
-    return inspect(buffer, envelope, known.questions, scanner, known.settings)
+    means = Means(readers=_readers()) if inside else Means()
+    return inspect(buffer, envelope, known.questions, scanner, known.settings, means)
+
+
+def _readers() -> OpenReader:
+    """The readers of documents and archives, with their libraries: here only, never in the gateway's own process."""
+    from gateway.checks.reading.attachments import open_reader  # noqa: PLC0415 - see above
+
+    return open_reader
 
 
 def main(arguments: Sequence[str]) -> None:
     """Serve until the other end closes. Arguments: socket's descriptor, memory in octets, seconds a request."""
     number, memory, seconds = (int(argument) for argument in arguments)
     parent = os.getppid()
+    _readers()
     _limit(memory)
     if os.getppid() != parent:
         return

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gateway.checks.child import Terms, inspect_as_told
-from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, inspect
+from gateway.checks.inside import NeedsReader, elsewhere
+from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, Means, inspect
 from gateway.checks.processes import InspectionProcess
 from gateway.checks.scanner import Scanner
 from gateway.errors import CivicgateError, ControlError
@@ -27,7 +28,11 @@ LARGE = 2 * 1024 * 1024
 """Octets from which a message waits in the queue of the large ones."""
 INLINE_CANDIDATES = 400
 """Matches checked exactly on the event loop (some 10 µs each)."""
+CONTENT_UNREADABLE = "content-unreadable"
+"""Structure finding: a process ended over a message's attachments, and they were left out."""
+_INLINE = Means(INLINE_CANDIDATES, elsewhere)
 _KEPT_SCANNERS = 4
+_NOT_FREE = "no inspection process became free"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,13 +88,12 @@ class Inspector:
         if not asked:
             return Inspected((), (), frozenset())
         try:
-            items = await self._inspect(message, envelope, questions)
+            return await self._inspect(message, envelope, questions)
         except ControlError as error:
             return Inspected((), _failures(asked, error.reason, error.detail), frozenset())
         except Exception as error:  # noqa: BLE001 - a mistake of ours must become a failure, not a lost verdict
             detail = f"{type(error).__name__}: {error}"
             return Inspected((), _failures(asked, "crashed", detail), frozenset())
-        return Inspected(items, (), asked)
 
     async def run(
         self,
@@ -111,21 +115,51 @@ class Inspector:
         result: R = await self._lane(message).call(function, message, lambda _told: args)
         return result
 
-    async def _inspect(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> tuple[Finding, ...]:
+    async def _inspect(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> Inspected:
         scanner = self._scanner(questions.types)
-        settings = self._settings
-        if message.size <= settings.inline:
-            items = inspect(message.buffer, envelope, questions, scanner, settings, INLINE_CANDIDATES)
-            if not any(item.kind == CANDIDATES_CAPPED for item in items):
-                return items
+        asked = questions.checks & PASSIVE
+        if message.size <= self._settings.inline:
+            try:
+                items = inspect(message.buffer, envelope, questions, scanner, self._settings, _INLINE)
+            except NeedsReader:
+                pass
+            else:
+                if not any(item.kind == CANDIDATES_CAPPED for item in items):
+                    return Inspected(items, (), asked)
+        try:
+            items = await self._in_process(message, envelope, questions, scanner, self._settings.attachments)
+        except ControlError as error:
+            if not self._settings.attachments or error.reason == "unavailable" or error.detail == _NOT_FREE:
+                raise
+            return await self._without_attachments(message, envelope, questions, error)
+        return Inspected(items, (), asked)
 
+    async def _in_process(
+        self, message: SpooledMessage, envelope: Envelope, questions: Questions, scanner: Scanner, inside: bool
+    ) -> tuple[Finding, ...]:
         key = self._key(questions, scanner)
 
         def arguments(told: str) -> tuple[Any, ...]:
-            return envelope, key, None if told == key else Terms(scanner.types, questions, settings)
+            terms = None if told == key else Terms(scanner.types, questions, self._settings)
+            return envelope, key, terms, inside
 
         found: tuple[Finding, ...] = await self._lane(message).call(inspect_as_told, message, arguments, key)
         return found
+
+    async def _without_attachments(
+        self, message: SpooledMessage, envelope: Envelope, questions: Questions, error: ControlError
+    ) -> Inspected:
+        """What can still be said after a process ended over a message: all but the inside of its attachments.
+
+        The content check has then no answer. Raises :class:`ControlError` when it was not the attachments' fault.
+        """
+        scanner = self._scanner(questions.types)
+        items = await self._in_process(message, envelope, questions, scanner, False)
+        asked = questions.checks & PASSIVE
+        if Check.STRUCTURE in asked:
+            items = (*items, Finding(Check.STRUCTURE, CONTENT_UNREADABLE, evidence=error.reason))
+        failed = asked & {Check.CONTENT}
+        return Inspected(items, _failures(failed, error.reason, error.detail), asked - failed)
 
     def _key(self, questions: Questions, scanner: Scanner) -> str:
         """A name for the terms of an inspection; two that are equal have the same, also after a reload."""
@@ -184,7 +218,7 @@ class _Lane:
             async with asyncio.timeout(self._settings.timeout):
                 await self._free.acquire()
         except TimeoutError as error:
-            raise ControlError("timeout", "no inspection process became free") from error
+            raise ControlError("timeout", _NOT_FREE) from error
         try:
             return await self._call(self._take(), function, message, arguments, tells)
         finally:

@@ -5,9 +5,17 @@ Does what is asked and no more. Refuses to raise for what a message holds: what 
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
+from gateway.checks.inside import (
+    TYPE_MISMATCH,
+    Inside,
+    OpenReader,
+    look_inside,
+    names_made_to_deceive,
+    sealed_parts,
+)
 from gateway.checks.parts import Reading, is_attachment, main_bodies, reads_as_text
 from gateway.checks.plain import plain
 from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
@@ -33,9 +41,21 @@ MAX_BODY_TEXT = 1_000_000
 """Octets of a body in which legends, quotations and signature blocks are looked for."""
 TEXT_TRUNCATED = "text-truncated"
 CANDIDATES_CAPPED = "candidates-capped"
-TYPE_MISMATCH = "type-mismatch"
 
 _WORD = re.compile(r"[A-Za-z0-9]{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What an inspection may use where it runs."""
+
+    candidates: int = MAX_CANDIDATES
+    """Matches in all that are checked exactly; more give a finding ``candidates-capped``."""
+    readers: OpenReader | None = None
+    """What reads documents and archives; None: they are told by type and name only."""
+
+
+_PLAIN = Means()
 
 
 def inspect(
@@ -44,12 +64,12 @@ def inspect(
     questions: Questions,
     scanner: Scanner | None,
     settings: InspectionSettings,
-    candidates: int = MAX_CANDIDATES,
+    means: Means = _PLAIN,
 ) -> tuple[Finding, ...]:
     """Every finding of the passive checks asked for, in the order of the message within each check.
 
-    ``scanner`` may hold more types than are asked; None: no content is looked for. ``candidates``: matches in all that
-    are checked exactly; more give a finding ``candidates-capped``.
+    ``scanner`` may hold more types than are asked; None: no content is looked for. Raises what opening the readers
+    raises.
     """
     asked = questions.checks & PASSIVE
     if not asked:
@@ -59,6 +79,7 @@ def inspect(
     )
     message = parse(buffer, limits)
     reading = Reading(buffer, message, settings.max_text)
+    inside = _inside(reading, questions, settings, means)
     found: list[Finding] = []
     if Check.HEADER in asked and questions.headers:
         found.extend(_headers(buffer, message.root, questions.headers))
@@ -71,10 +92,20 @@ def inspect(
         if Check.SIGNATURE_BLOCK in asked:
             found.append(_signature(reading, bodies, questions.signature_wordings))
     if Check.CONTENT in asked and scanner is not None and questions.types:
-        found.extend(_content(reading, questions, scanner, candidates))
+        found.extend(_content(reading, questions, scanner, means.candidates, inside))
+    if inside is not None:
+        found.extend(finding for finding in inside.findings() if finding.check in asked)
     if Check.STRUCTURE in asked:
         found.extend(_defects(message.defects))
     return tuple(found)
+
+
+def _inside(reading: Reading, questions: Questions, settings: InspectionSettings, means: Means) -> Inside | None:
+    """The inside of attachments, when something asks for it and there are any."""
+    wanted = Check.ATTACHMENT in questions.checks or (Check.CONTENT in questions.checks and questions.types)
+    if means.readers is None or not settings.attachments or not wanted:
+        return None
+    return look_inside(reading, means.readers, settings)
 
 
 def _defects(defects: tuple[Defect, ...]) -> Iterator[Finding]:
@@ -127,6 +158,8 @@ def _attachments(reading: Reading) -> Iterator[Finding]:
                     Check.STRUCTURE, TYPE_MISMATCH, name, part.path, part.body.start,
                     evidence=f"{part.media_type} is {real}", declared=part.media_type, size=size,
                 )  # fmt: skip
+        yield from names_made_to_deceive(part.filenames, part.path, part.body.start)
+    yield from sealed_parts(reading)
     for path, inner in reading.inner():
         for finding in (*_defects(inner.message.defects), *_attachments(inner)):
             yield replace(finding, part=path, offset=-1)
@@ -168,7 +201,9 @@ def _own(reading: Reading, part: Part) -> str:
     return reading.shown(part)[:MAX_BODY_TEXT] if end == len(text) else html_to_text(text[:end])
 
 
-def _content(reading: Reading, questions: Questions, scanner: Scanner, candidates: int) -> Iterator[Finding]:
+def _content(
+    reading: Reading, questions: Questions, scanner: Scanner, candidates: int, inside: Inside | None
+) -> Iterator[Finding]:
     """Information types in topics, display names, file names and every text, distinct matches once a message."""
     tally = Tally(questions.near, questions.published)
     for title in reading.titles():
@@ -183,6 +218,8 @@ def _content(reading: Reading, questions: Questions, scanner: Scanner, candidate
             cut.append(piece.part)
     for path, part in bodies.items():
         scanner.scan(plain(_own(reading, part)), Place(path, again=True), tally, candidates)
+    for data, place in inside.texts() if inside is not None else ():
+        scanner.scan(data, place, tally, candidates)
     yield from scanner.findings(tally, questions.types)
     if cut:
         yield Finding(Check.STRUCTURE, TEXT_TRUNCATED, part=cut[0], count=len(cut))

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 from gateway.app import load_policy
-from gateway.checks.passive import PASSIVE, inspect
+from gateway.checks.passive import PASSIVE, Means, inspect
+from gateway.checks.reading.attachments import open_reader
 from gateway.checks.scanner import Scanner
 from gateway.model.envelope import Client, Envelope, Sender
 from gateway.model.finding import Check, Confidence, Findings, Questions
@@ -55,7 +56,7 @@ def passive_findings(
     message: bytes, envelope: Envelope, questions: Questions, scanner: Scanner, settings: InspectionSettings
 ) -> Findings:
     """What all passive checks find, without a server and without a process."""
-    items = inspect(message, envelope, questions, scanner, settings)
+    items = inspect(message, envelope, questions, scanner, settings, Means(readers=open_reader))
     return Findings(len(message), items, (), questions.checks & PASSIVE)
 
 

@@ -15,20 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app import load_policy
-from gateway.checks.passive import PASSIVE, inspect
-from gateway.checks.scanner import Scanner
+from gateway.checks.inspector import Inspector
 from gateway.checks.virus import VirusScanner
 from gateway.directory import Directory
-from gateway.errors import ControlError, OperatorError
+from gateway.errors import ClientError, ControlError, OperatorError
 from gateway.hold import open_hold
-from gateway.model.envelope import Client, Direction, Envelope, ExceptionRecord, Recipient
-from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
+from gateway.model.envelope import Client, Envelope, ExceptionRecord, Recipient
+from gateway.model.finding import Check, ControlFailure, Findings, Questions
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, TransformKind, Verdict
 from gateway.pipeline.membership import Membership
-from gateway.policy import Explanation, Outcome, RuleSet, decide, explain
+from gateway.pipeline.recipients import resolve
+from gateway.policy import Explanation, InformationType, Outcome, RuleSet, decide, explain
 from gateway.settings import Settings
 from gateway.spool import SpooledMessage
+from gateway.wire.command import PathArgument, parse_path
+
+_SIDE = {True: "inside", False: "outside"}
 
 
 def register(commands: Any) -> None:
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     rules, directory, types = load_policy(settings)
     message = SpooledMessage.of(_read(args.file))
     envelope = _envelope(args, settings, directory)
-    findings = asyncio.run(_findings(message, envelope, rules.questions, Scanner(types), settings))
+    findings = asyncio.run(_findings(message, envelope, rules.questions, types, settings))
     exceptions = asyncio.run(_exceptions(settings, directory))
     now = datetime.now(UTC)
     verdict = decide(envelope, findings, rules, now, exceptions)
@@ -72,37 +75,52 @@ def _read(path: Path) -> bytes:
 
 
 def _envelope(args: argparse.Namespace, settings: Settings, directory: Directory) -> Envelope:
-    sender = args.sender.strip().removeprefix("<").removesuffix(">")
+    sender = _path(args.sender).address
     network = settings.network
     if args.client:
         inside = Membership(network.internal_networks)(args.client)
     else:
         inside = bool(sender) and network.is_internal(sender)
-    recipients = []
+    recipients: list[Recipient] = []
     for given in args.to:
-        address = given.strip().removeprefix("<").removesuffix(">")
-        internal = network.is_internal(address)
-        if not inside and not internal:
-            raise OperatorError(f"<{address}> is outside and so is the client: the gateway would answer 550 5.7.1.")
-        direction = (Direction.INTERNAL if internal else Direction.OUTBOUND) if inside else Direction.INBOUND
-        recipients.append(Recipient(address, direction, (), directory.lists_of(address)))
+        found = resolve(_path(given), inside=inside, network=network, directory=directory)
+        if isinstance(found, Reply):
+            raise OperatorError(f"The gateway would refuse {given}, the client being {_SIDE[inside]}: {found}")
+        recipients.append(found)
     client = Client(args.client or ("127.0.0.1" if inside else "192.0.2.1"), inside=inside)
     return Envelope("explain", client, directory.sender(sender), tuple(recipients))
 
 
+def _path(given: str) -> PathArgument:
+    """An address as MAIL and RCPT take it, with or without angle brackets. Raises OperatorError."""
+    bare = given.strip()
+    try:
+        path = parse_path(bare if bare.startswith("<") else f"<{bare}>", "")
+    except ClientError as error:
+        raise OperatorError(f"The gateway would refuse {given}: {error.reply}") from error
+    assert path is not None, "every path begins with nothing"
+    return path
+
+
 async def _findings(
-    message: SpooledMessage, envelope: Envelope, questions: Questions, scanner: Scanner, settings: Settings
+    message: SpooledMessage,
+    envelope: Envelope,
+    questions: Questions,
+    types: tuple[InformationType, ...],
+    settings: Settings,
 ) -> Findings:
-    items: tuple[Finding, ...] = inspect(message.buffer, envelope, questions, scanner, settings.inspection)
-    known = questions.checks & PASSIVE
-    failures: tuple[ControlFailure, ...] = ()
+    inspector = Inspector(settings.inspection, types)
+    try:
+        items, failures, known = await inspector.inspect(message, envelope, questions)
+    finally:
+        await inspector.close()
     if Check.VIRUS in questions.checks:
         virus = VirusScanner(settings.clamd)
         try:
             items = (*items, *await virus.scan(message))
             known |= {Check.VIRUS}
         except ControlError as error:
-            failures = (ControlFailure(Check.VIRUS, error.reason, error.detail),)
+            failures = (*failures, ControlFailure(Check.VIRUS, error.reason, error.detail))
         finally:
             await virus.close()
     return Findings(message.size, items, failures, known)
@@ -150,7 +168,7 @@ class _Report:
 
     def lines(self) -> Iterator[str]:
         """The report, for a person."""
-        side = "inside" if self.envelope.client.inside else "outside"
+        side = _SIDE[self.envelope.client.inside]
         yield f"Message of {self.findings.size} octets from <{self.envelope.sender.address}> ({side})"
         for failure in self.findings.failures:
             yield f"Control {failure.check} failed ({failure.reason}): {failure.detail}"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.app import load_policy
-from gateway.checks.passive import inspect
+from gateway.checks.passive import Means, inspect
+from gateway.checks.reading.attachments import open_reader
 from gateway.checks.scanner import Scanner
 from gateway.directory import Directory
 from gateway.model.envelope import Client, Direction, Envelope, Recipient
@@ -61,7 +62,7 @@ def judge(path: Path, policy: Policy) -> Verdict:
         (Recipient(recipient, direction, (), directory.lists_of(recipient)),),
     )
     message = path.read_bytes()
-    items = inspect(message, envelope, rules.questions, scanner, settings.inspection)
+    items = inspect(message, envelope, rules.questions, scanner, settings.inspection, Means(readers=open_reader))
     findings = Findings(len(message), items, (), rules.questions.checks)
     return decide(envelope, findings, rules, datetime.now(UTC))
 

@@ -87,8 +87,9 @@ def read_cms(data: Buffer, budget: Budget) -> Iterator[Item]:
         if at < 0:
             raise MalformedError("CMS structure")
         tag = der.head(at)[0]
+    stop = der.head(at)[2]
     at = der.head(_enter(der, at, _SEQUENCE))[2]
-    if der.head(at)[0] != _EXPLICIT:
+    if 0 <= stop <= at or der.head(at)[0] != _EXPLICIT:
         return  # detached: the content stands elsewhere in the message
     octets = der.octets(der.head(at)[1])
     if kind == _COMPRESSED:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.checks.passive import PASSIVE, inspect
+from gateway.checks.passive import PASSIVE, Means, inspect
+from gateway.checks.reading.attachments import open_reader
 from gateway.checks.scanner import Scanner
 from gateway.directory import load_directory
 from gateway.model.envelope import Envelope
@@ -27,7 +28,7 @@ class Checks:
 
     def __call__(self, message: bytes, envelope: Envelope, questions: Questions) -> Findings:
         """Inspect one message."""
-        items = inspect(message, envelope, questions, self.scanner, InspectionSettings())
+        items = inspect(message, envelope, questions, self.scanner, InspectionSettings(), Means(readers=open_reader))
         return Findings(len(message), items, (), questions.checks & PASSIVE)
 
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.mime.tree import DefectCode
 from gateway.model.verdict import Mode
 from gateway.policy import load_rules, load_types, schema
+from gateway.policy.ruleset import FROM_ATTACHMENTS
 from gateway.source import read_yaml
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +37,7 @@ def test_every_rule_key_is_described(key: str) -> None:
     assert re.search(rf"^\| (?:`[a-z_.]+`, )*`{key}`", REFERENCE, re.MULTILINE), key
 
 
-@pytest.mark.parametrize("code", [*DefectCode, "text-truncated", "candidates-capped", "type-mismatch"])
+@pytest.mark.parametrize("code", [*DefectCode, *FROM_ATTACHMENTS, "text-truncated", "candidates-capped"])
 def test_every_structure_code_is_described(code: str) -> None:
     """Each code that a rule can name under structure is there, and what it means."""
     assert f"| `{code}` |" in REFERENCE

@@ -1,6 +1,9 @@
 """Documents: text wherever a person could find it, and the facts that rules ask for."""
 
 import io
+import subprocess
+from functools import partial
+from pathlib import Path
 
 import pypdfium2
 import pytest
@@ -222,6 +225,29 @@ def test_markup_calendars_and_messages(read: ReadFile) -> None:
     message = read(raw, "forwarded.eml")
     assert message.places("About Jo") == ["subject"]
     assert message.places(SSN) == ["1"]
+
+
+def test_signed_content_is_opened(read: ReadFile, tmp_path: Path) -> None:
+    """Opaque S/MIME made by openssl is read, DER and PEM; detached signatures hold nothing; encrypted is a fact."""
+    run = partial(subprocess.run, check=True, cwd=tmp_path, capture_output=True)
+    subject = ["-subj", "/CN=clerk", "-keyout", "k.pem", "-out", "c.pem", "-newkey", "ec", "-pkeyopt"]
+    run(["openssl", "req", "-x509", "-nodes", *subject, "ec_paramgen_curve:P-256"])
+    (tmp_path / "m").write_bytes(b"Subject: About Jo\r\nFrom: a@b\r\nTo: c@d\r\n\r\nnumber " + SSN.encode())
+    sign = ["openssl", "cms", "-sign", "-binary", "-in", "m", "-signer", "c.pem", "-inkey", "k.pem"]
+    for form in (
+        ["-nodetach", "-outform", "DER"],
+        ["-nodetach", "-outform", "PEM"],
+        ["-nodetach", "-stream", "-outform", "DER"],
+    ):
+        found = read(run([*sign, *form]).stdout)
+        assert f"number {SSN}" in found.text
+        assert "About Jo" in found.text
+    detached = read(run([*sign, "-outform", "DER"]).stdout)
+    assert (detached.texts, detached.facts) == ([], [])
+    sealed = run(
+        ["openssl", "cms", "-encrypt", "-binary", "-in", "m", "-outform", "DER", "-aes-256-cbc", "c.pem"]
+    ).stdout
+    assert read(sealed).codes == {"smime-encrypted"}
 
 
 def test_what_no_reader_knows_gives_its_strings(read: ReadFile) -> None:
