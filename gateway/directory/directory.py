@@ -81,9 +81,20 @@ class Directory:
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 
+    def _mailbox(self, address: str) -> str:
+        """The folded address, without a detail (``name+detail``, RFC 5233) unless the directory has it with the detail.
+
+        The mail server takes the detail off: who writes as ``name+x``, or to ``list+x``, is no other than without.
+        """
+        folded = fold(address)
+        if "+" not in folded or folded in self._by_address or folded in self._by_list_address:
+            return folded
+        local, at, domain = folded.rpartition("@")
+        return local.partition("+")[0] + at + domain
+
     def person(self, address: str) -> Person | None:
         """Whom the address or alias reaches."""
-        return self._by_address.get(fold(address))
+        return self._by_address.get(self._mailbox(address))
 
     def list(self, id: str) -> MailingList | None:  # noqa: A002 the field's word, and the interface others call
         """The list of this id."""
@@ -91,11 +102,11 @@ class Directory:
 
     def lists_of(self, address: str) -> tuple[str, ...]:
         """Ids of the lists that the address *is*; ``@city-wide`` (``CITY_WIDE``) follows that of a city-wide one."""
-        return self._by_list_address.get(fold(address), ())
+        return self._by_list_address.get(self._mailbox(address), ())
 
     def sender(self, address: str) -> Sender:
         """The reverse-path with marks, department and the lists that the address is or that the person owns."""
-        folded = fold(address)
+        folded = self._mailbox(address)
         person = self._by_address.get(folded)
         lists = tuple(dict.fromkeys((*self._by_list_address.get(folded, ()), *self._owned.get(folded, ()))))
         if person is None:

@@ -13,29 +13,25 @@ from prometheus_client import Histogram
 
 from gateway.errors import CivicgateError, ControlError, NextHopError, StoreError
 from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS
-from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
+from gateway.model.envelope import Client, Envelope, Recipient, Sender
 from gateway.model.finding import Check, ControlFailure, Finding, Findings
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.effect import Effect
 from gateway.pipeline.mishap import mishap
+from gateway.pipeline.recipients import resolve
 from gateway.pipeline.relaying import begin
 from gateway.pipeline.services import Relay, Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import decide, decide_early
 from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage, SpoolWriter
-from gateway.wire.command import PathArgument, unquoted
+from gateway.wire.command import PathArgument
 
 LOOP = Reply.of(554, "5.4.6", "This message has passed too many servers; it is going round in a loop")
-RELAY_DENIED = Reply.of(550, "5.7.1", "This gateway relays only for the city")
-ROUTED = Reply.of(550, "5.7.1", "An address with a route in it (% or ! or a second @) is not taken here")
-LITERAL = Reply.of(550, "5.1.2", "An address needs a domain here; an IP address in brackets is not taken")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients, send the rest in another transaction")
 RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
 
-_ROUTING = frozenset("%!@")
-"""What makes a mail server send on to another place than the domain says; it trusts us, so that we must not ask."""
 NOBODY = Sender("")
 _NOTHING = frozenset[Check]()
 _LATE = "no answer within verdict_timeout"
@@ -128,7 +124,9 @@ class Transaction:
         services = self._services
         if len(self._recipients) >= self._settings.smtp.max_recipients:
             return TOO_MANY_RECIPIENTS
-        recipient = self._resolve(path)
+        recipient = resolve(
+            path, inside=self.client.inside, network=self._settings.network, directory=services.directory
+        )
         if isinstance(recipient, Reply):
             self._record(recipient, recipients=(path.address,))
             return recipient
@@ -161,35 +159,6 @@ class Transaction:
         if mailbox not in self._mailboxes:
             self._mailboxes.add(mailbox)
             self._recipients.append(recipient)
-
-    def _resolve(self, path: PathArgument) -> Recipient | Reply:
-        """Direction and lists of a recipient, or why it is refused.
-
-        A stranger sends to strangers, or the address hides where it goes.
-        """
-        address = path.address
-        local, _, domain = address.rpartition("@")
-        internal = self._settings.network.is_internal(address)
-        if not (internal or self.client.inside):
-            return RELAY_DENIED
-        if internal and not _ROUTING.isdisjoint(unquoted(local)):
-            return ROUTED
-        if domain.startswith("["):
-            return LITERAL
-        if self.client.inside:
-            direction = Direction.INTERNAL if internal else Direction.OUTBOUND
-        else:
-            direction = Direction.INBOUND
-        return Recipient(address, direction, path.parameters, self._lists_of(address))
-
-    def _lists_of(self, address: str) -> tuple[str, ...]:
-        """The lists that the address is, also without a detail («everyone+x»), which the mail server takes off."""
-        directory = self._services.directory
-        lists = directory.lists_of(address)
-        if lists or "+" not in address:
-            return lists
-        local, _, domain = address.rpartition("@")
-        return directory.lists_of(f"{local.partition('+')[0]}@{domain}")
 
     async def _early(self, recipient: Recipient | None, size: int | None = None) -> Reply | None:
         """What the policy is certain of before the content is known: at MAIL, for one recipient, at so many octets."""

@@ -109,7 +109,30 @@ def test_an_outside_client_may_not_write_outside(explain: Explain) -> None:
     words = ("--from", "clerk@city.example", "--to", "x@other.example", "--client", "192.0.2.9")
     code, out, err = explain(HEAD + "\r\nhello\r\n", *words)
     assert (code, out) == (1, "")
-    assert err == "<x@other.example> is outside and so is the client: the gateway would answer 550 5.7.1.\n"
+    assert err == (
+        "The gateway would refuse x@other.example, the client being outside: "
+        "550 5.7.1 This gateway relays only for the city\n"
+    )
+
+
+@pytest.mark.parametrize("written", ['"everyone"@city.example', "EveryOne+x@CITY.example", "<everyone@city.example>"])
+def test_an_address_is_read_as_the_gateway_reads_it(explain: Explain, written: str) -> None:
+    """Quotes and a detail once made a list a stranger to «explain», which said pass where the gateway holds."""
+    _, out, _ = explain(HEAD + "\r\nhello\r\n", "--from", "clerk@city.example", "--to", written)
+    assert "held in «all-city»" in out
+    _, out, _ = explain(HEAD + "\r\nhello\r\n", "--from", "contractor+x@city.example", *OUT[2:])
+    assert "contractor-signature-block: fires" in out
+
+
+@pytest.mark.parametrize(
+    ("written", "reply"),
+    [("a%b@city.example", "550 5.7.1 "), ("a@[127.0.0.1]", "550 5.1.2 "), ("a b@city.example", "553 5.1.3 ")],
+)
+def test_what_the_gateway_refuses_is_not_explained_as_passing(explain: Explain, written: str, reply: str) -> None:
+    """Routes, address literals and what is no address end in the reply that the client would read."""
+    code, out, err = explain(HEAD + "\r\nhello\r\n", "--from", "clerk@city.example", "--to", written)
+    assert (code, out) == (1, "")
+    assert reply in err
 
 
 def test_standard_input_is_read(explain: Explain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,

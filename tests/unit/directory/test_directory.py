@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.directory import Directory, load_directory
-from gateway.model.envelope import CITY_WIDE
+from gateway.directory import Directory, MailingList, Person, load_directory
+from gateway.model.envelope import CITY_WIDE, Sender
 
 ROOT = Path(__file__).parents[3]
 TEXT = """
@@ -61,6 +61,21 @@ def test_lists_of_an_address(directory: Directory) -> None:
     assert directory.lists_of("team@city.example") == ("team",)
     assert directory.lists_of("clerk@city.example") == ()
     assert directory.sender("all@city.example").lists == ("all", CITY_WIDE)
+
+
+def test_a_detail_takes_nothing_off_whom_the_address_reaches() -> None:
+    """RFC 5233: a contractor who wrote as name+x once lost the marks, and the list+x was no list."""
+    ann, bob = Person("ann@city.example", "Ann", marks=frozenset({"contractor"})), Person("ann+b@city.example", "Bob")
+    everyone, news = MailingList("all", ("all@city.example",)), MailingList("news", ("all+news@city.example",))
+    found = Directory(people=(ann, bob), lists=(everyone, news))
+    assert found.sender("Ann+X@city.example") == Sender("Ann+X@city.example", ann.marks)
+    assert found.person("ann+x+y@city.example") is ann
+    assert found.person("ann+B@city.example") is bob
+    assert found.sender("ann+b@city.example").marks == frozenset()
+    assert found.lists_of("all+x@CITY.example") == ("all",)
+    assert found.lists_of("all+news@city.example") == ("news",)
+    assert found.lists_of("+all@city.example") == found.lists_of("all@city+x.example") == ()
+    assert found.person("+@city.example") is None
 
 
 def test_list_by_id(directory: Directory) -> None:

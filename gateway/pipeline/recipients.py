@@ -1,0 +1,32 @@
+"""What a forward-path is to the gateway: whose, which way, which lists. Pure; a transaction asks it, and ``explain``.
+
+Refuses to relay for strangers, and addresses that hide where they go.
+"""
+
+from gateway.directory import Directory
+from gateway.model.envelope import Direction, Recipient
+from gateway.model.reply import Reply
+from gateway.settings import NetworkSettings
+from gateway.wire.command import PathArgument, unquoted
+
+RELAY_DENIED = Reply.of(550, "5.7.1", "This gateway relays only for the city")
+ROUTED = Reply.of(550, "5.7.1", "An address with a route in it (% or ! or a second @) is not taken here")
+LITERAL = Reply.of(550, "5.1.2", "An address needs a domain here; an IP address in brackets is not taken")
+
+_ROUTING = frozenset("%!@")
+"""What makes a mail server send on to another place than the domain says; it trusts us, so that we must not ask."""
+
+
+def resolve(path: PathArgument, *, inside: bool, network: NetworkSettings, directory: Directory) -> Recipient | Reply:
+    """Direction and lists of a recipient for a client ``inside`` or outside, or the refusal that the client reads."""
+    address = path.address
+    local, _, domain = address.rpartition("@")
+    internal = network.is_internal(address)
+    if not (internal or inside):
+        return RELAY_DENIED
+    if internal and not _ROUTING.isdisjoint(unquoted(local)):
+        return ROUTED
+    if domain.startswith("["):
+        return LITERAL
+    direction = (Direction.INTERNAL if internal else Direction.OUTBOUND) if inside else Direction.INBOUND
+    return Recipient(address, direction, path.parameters, directory.lists_of(address))
