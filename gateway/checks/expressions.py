@@ -137,32 +137,55 @@ def _quoted(piece: str) -> str:
     return "".join(c if c.isalnum() or not c.isascii() else f"\\{c}" for c in piece)
 
 
-def spoken(words: Sequence[str]) -> re.Pattern[str] | None:
-    """One expression for words in running text, longest first; None for no words."""
-    if not words:
-        return None
-    forms = {plain_text(form) for word in words for form in (word, unicodedata.normalize("NFD", word))}
-    sources = []
-    for word in sorted(forms, key=lambda w: (-len(w), w)):
-        inner = r"[\W_]+".join(re.escape(piece) for piece in word.split())
-        first = r"(?<![^\W_])" if word[0].isalnum() else ""
-        last = r"(?![^\W_])" if word[-1].isalnum() else ""
-        sources.append(f"{first}{inner}{last}")
-    return re.compile("|".join(sources), re.IGNORECASE)
+class Spoken:
+    """Some words as they stand in running text: whatever stands between their pieces, no letter beside them.
+
+    Looks at the words of a text first, since an expression of all alternatives is slow to search.
+    """
+
+    __slots__ = ("_always", "_by_first")
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._by_first: dict[bytes, list[tuple[bytes, re.Pattern[str]]]] = {}
+        self._always: list[re.Pattern[str]] = []
+        for word in words:
+            for form in _forms(word):
+                inner = r"[\W_]+".join(re.escape(piece) for piece in form.split())
+                first = r"(?<![^\W_])" if form[0].isalnum() else ""
+                last = r"(?![^\W_])" if form[-1].isalnum() else ""
+                written = re.compile(f"{first}{inner}{last}", re.IGNORECASE)
+                pieces = folded(form.encode()).split()
+                if pieces:
+                    row = b" %b " % b" ".join(pieces), written
+                    self._by_first.setdefault(pieces[0], []).append(row)
+                else:
+                    self._always.append(written)
+
+    def ends(self, window: bytes) -> tuple[str, list[int]]:
+        """The window's text (empty when nothing is there) and where words end in it."""
+        pieces = window.translate(_FOLD).split()
+        present = list(self._always)
+        known = self._by_first.keys() & pieces
+        if known:
+            words = b" %b " % b" ".join(pieces)
+            present.extend(written for piece in known for row, written in self._by_first[piece] if row in words)
+        if not present:
+            return "", []
+        text = window.decode("utf-8", "ignore")
+        return text, [found.end() for written in present for found in written.finditer(text)]
 
 
-def before(words: re.Pattern[str], text: str, reach: int) -> tuple[bool, bool]:
+def before(words: Spoken, window: bytes, reach: int) -> tuple[bool, bool]:
     """Whether one of the words stands in the text before a match, and whether one introduces it.
 
     Introducing: it ends within ``reach`` characters of the match, no digit between.
     """
-    near = False
-    for found in words.finditer(text):
-        near = True
-        between = text[found.end() :]
+    text, ends = words.ends(window)
+    for end in ends:
+        between = text[end:]
         if len(between) <= reach and not any(c.isdigit() for c in between):
             return True, True
-    return near, False
+    return bool(ends), False
 
 
 def continues(outward: bytes, edges: str) -> bool:

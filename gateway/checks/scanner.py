@@ -17,12 +17,12 @@ import hyperscan
 from gateway.checks.expressions import (
     Meaning,
     Source,
+    Spoken,
     before,
     continues,
     folded,
     place_of,
     sources_of,
-    spoken,
 )
 from gateway.checks.tally import Place, Sighting, Tally
 from gateway.checks.validators import NUMERIC, VALIDATORS, digits_of
@@ -129,8 +129,8 @@ class Scanner:
         except hyperscan.error as error:
             errors = self._guilty(meanings)
             raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
-        self._keywords = [spoken(t.keywords) for t in self.types]
-        self._exclusions = [spoken(t.exclusions) for t in self.types]
+        self._keywords = [Spoken(t.keywords) if t.keywords else None for t in self.types]
+        self._exclusions = [Spoken(t.exclusions) if t.exclusions else None for t in self.types]
         self._places = {type_.id: index for index, type_ in enumerate(self.types)}
         self._together = self._types_that_wait()
         self._together_set = frozenset(self._together)
@@ -237,8 +237,7 @@ class Scanner:
         confidence = self._confidence(index, pattern, text, start, end)
         if confidence is None:
             return None
-        last4 = "".join(c for c in key if c.isalnum())[-4:]
-        return Sighting(index, key, confidence, start, end, self.types[index].redaction.replace("{last4}", last4))
+        return Sighting(index, key, confidence, start, end, _redacted(self.types[index].redaction, key))
 
     def _extent(
         self, meaning: Meaning, pattern: Pattern, text: _Text, start: int, end: int
@@ -280,25 +279,24 @@ class Scanner:
         keywords = self._keywords[index]
         if keywords is None or index not in text.named or text.data[start - 1 : start] != b"-":
             return False
-        ahead = text.data[max(0, start - self.types[index].keyword_window) : start - 1].decode("utf-8", "ignore")
-        return any(found.end() == len(ahead) for found in keywords.finditer(ahead))
+        ahead, ends = keywords.ends(text.data[max(0, start - self.types[index].keyword_window) : start - 1])
+        return len(ahead) in ends
 
     def _confidence(self, index: int, pattern: Pattern, text: _Text, start: int, end: int) -> Confidence | None:
         """How sure, from the words around; None: not a match."""
         type_, keywords, exclusions = self.types[index], self._keywords[index], self._exclusions[index]
         named, excluded = index in text.named, index in text.excluded
         introduced = near = False
-        ahead, linked = "", False
+        ahead, linked = b"", False
         if named or excluded:
             first = max(0, start - type_.keyword_window)
             link = _link_before(text.data, start) if text.data[start:end].isdigit() else -1
             linked = link >= 0
-            ahead = text.data[max(first, link) : start].decode("utf-8", "ignore")
+            ahead = text.data[max(first, link) : start]
         if named and keywords is not None:
             near, introduced = before(keywords, ahead, _DIRECTLY)
             if not near and not linked:
-                after = text.data[end : end + type_.keyword_window].decode("utf-8", "ignore")
-                near = bool(keywords.search(after))
+                near = bool(keywords.ends(text.data[end : end + type_.keyword_window])[1])
         if (pattern.needs_keyword and not near) or (pattern.introduced and not introduced):
             return None
         if (
@@ -371,6 +369,13 @@ def _word(meaning: Meaning, data: bytes, end: int) -> Sighting | None:
         return None
     shown = unicodedata.normalize("NFC", meaning.shown)
     return Sighting(meaning.type_, shown.casefold(), meaning.confidence, *where, shown)
+
+
+def _redacted(form: str, key: str) -> str:
+    """Evidence: ``{last4}`` is the value's last four letters or digits."""
+    if "{last4}" not in form:
+        return form
+    return form.replace("{last4}", "".join(c for c in key[-12:] if c.isalnum())[-4:])
 
 
 def _raised(confidence: Confidence, steps: int) -> Confidence:

@@ -49,15 +49,21 @@ ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
 )
 """First and last issuer prefix (as many leading digits as they are written with) and the lengths in use."""
 
+_LENGTHS: dict[str, frozenset[int]] = {}
+for _first, _last, _sizes in ISSUERS:
+    for _number in range(_first, _last + 1):
+        _LENGTHS[str(_number)] = _LENGTHS.get(str(_number), frozenset()) | _sizes
+_PREFIX_SIZES = sorted({len(prefix) for prefix in _LENGTHS})
 NUMERIC = frozenset({"us-ssn", "us-itin", "us-ein", "us-rtn", "payment-card", "luhn", "npi"})
 """Validators of numbers: the digits alone are the value, whatever stands between them."""
+_NOT_DIGITS = bytes(c for c in range(256) if not 48 <= c <= 57)
 _PREFIX = "80840"
 """Issuer identifier of health in the United States, which the check digit of an NPI includes (45 CFR 162.406)."""
 
 
 def digits_of(match: bytes) -> str:
     """The ASCII digits of a match."""
-    return "".join(chr(c) for c in match if 48 <= c <= 57)
+    return match.translate(None, _NOT_DIGITS).decode("ascii")
 
 
 def is_us_ssn(match: bytes) -> bool:
@@ -88,9 +94,9 @@ def is_us_rtn(match: bytes) -> bool:
 def is_payment_card(match: bytes) -> bool:
     """A known issuer's prefix with a length that it uses, and the right Luhn digit (ISO/IEC 7812-1, Annex B)."""
     number = digits_of(match)
-    return any(
-        first <= int(number[: len(str(first))]) <= last and len(number) in lengths for first, last, lengths in ISSUERS
-    ) and bool(luhn.is_valid(number))
+    size = len(number)
+    known = any(size in _LENGTHS.get(number[:n], ()) for n in _PREFIX_SIZES)
+    return known and bool(luhn.is_valid(number))
 
 
 def is_iban(match: bytes) -> bool:
