@@ -207,8 +207,6 @@ class EncryptionSettings(Slice):
     """Folder of ``ADDRESS.pem`` / ``@DOMAIN.pem`` recipient certificates."""
     openssl: str = "openssl"
     timeout: Seconds = 60.0
-    protect_headers: bool = True
-    """Move Subject, Comments and Keywords inside the envelope (RFC 9788)."""
 
 
 class HoldSettings(Slice):

@@ -1,13 +1,14 @@
 """Splitting a header for encryption: what stays outside, what goes inside (RFC 8551 section 3.1, RFC 9788).
 
-Outside stays what relays and readers need before they decrypt; Subject becomes ``[...]``; Comments, Keywords and
-Thread-Topic (Outlook's copy of the subject) go inside alone. Refuses nothing.
+Outside stays what relays and readers need before they decrypt, and no word more: the subject becomes ``[...]``, people
+are addresses without names, and a field that is not known to be harmless goes inside alone. A number that must not
+leave in clear may stand in any of them. Refuses nothing.
 """
 
 import re
 from typing import NamedTuple
 
-from gateway.mime import Field, Part, parse
+from gateway.mime import Field, Part, addresses, parse
 
 _TRACE = frozenset(
     {
@@ -15,14 +16,21 @@ _TRACE = frozenset(
         *("authentication-results", "envelope-to"),
     }
 )
-_SIGNATURES = frozenset(
+_ADDRESSES = frozenset(
     {
-        *("dkim-signature", "domainkey-signature", "arc-seal", "arc-message-signature"),
-        "arc-authentication-results",
+        *("from", "sender", "reply-to", "to", "cc", "bcc", "resent-from", "resent-sender", "resent-to", "resent-cc"),
+        *("disposition-notification-to", "return-receipt-to", "mail-followup-to"),
     }
 )
-"""They sign the body that goes inside, and would fail outside."""
-_CONFIDENTIAL = frozenset({"comments", "keywords", "thread-topic"})
+_PLAIN = frozenset(
+    {
+        *("date", "message-id", "in-reply-to", "references", "resent-date", "resent-message-id", "original-message-id"),
+        *("auto-submitted", "precedence", "importance", "priority", "x-priority", "x-msmail-priority", "sensitivity"),
+        *("list-id", "list-unsubscribe", "list-unsubscribe-post", "list-post", "list-help", "list-archive"),
+        *("errors-to", "x-auto-response-suppress"),
+    }
+)
+"""Fields of ids, dates and fixed words, that others act on without decrypting."""
 _LINE_END = re.compile(rb"\r?\n")
 _HP = re.compile(rb";[ \t\r\n]*hp[ \t]*=[ \t]*(?:\"[^\"]*+\"|[^;\s\"]++)", re.IGNORECASE)
 _LONGEST = 998
@@ -35,8 +43,8 @@ class SplitHeader(NamedTuple):
     inner: bytes
 
 
-def split_header(header: bytes, protect: bool, newline: bytes) -> SplitHeader:
-    """Split the header block of a whole message (all its fields). ``protect``: RFC 9788 with ``hp="cipher"``."""
+def split_header(header: bytes, newline: bytes) -> SplitHeader:
+    """Split the header block of a whole message (all its fields), by RFC 9788 with ``hp="cipher"``."""
     root = parse(header + newline).root
     outer: list[bytes] = []
     inside: list[bytes] = []
@@ -49,16 +57,15 @@ def split_header(header: bytes, protect: bool, newline: bytes) -> SplitHeader:
             inside.append(raw)
         elif name == "mime-version" or name.startswith("hp-outer"):
             continue
-        elif name in _TRACE or not protect:
+        elif name in _TRACE:
             outer.append(raw)
         else:
             protected.append(raw)
-            shown = _shown(name, newline) if name in _CONFIDENTIAL or name == "subject" else raw
-            if shown and name not in _SIGNATURES:
+            shown = _shown(field, raw, header[field.value_start : field.value_end], newline)
+            if shown:
                 outer.append(shown)
                 copies.append(_hp_outer(shown))
-    if protect:
-        inside = [*_marked(header, root, inside, newline), *protected, *copies]
+    inside = [*_marked(header, root, inside, newline), *protected, *copies]
     return SplitHeader(b"".join(outer), _LINE_END.sub(b"\r\n", b"".join(inside)))
 
 
@@ -66,9 +73,26 @@ def _line_ended(raw: bytes, newline: bytes) -> bytes:
     return raw if raw.endswith(b"\n") else raw + newline
 
 
-def _shown(name: str, newline: bytes) -> bytes:
-    """What stands outside for a confidential field (RFC 9788 section 3.2.1)."""
-    return b"Subject: [...]" + newline if name == "subject" else b""
+def _shown(field: Field, raw: bytes, value: bytes, newline: bytes) -> bytes:
+    """What stands outside for a field (RFC 9788 sections 3.2.1 and 3.2.2); empty: nothing."""
+    name = field.name
+    if name == "subject":
+        return b"Subject: [...]" + newline
+    if name in _PLAIN or name.startswith("x-civicgate-"):
+        return raw
+    if name not in _ADDRESSES:
+        return b""
+    written = _written(raw)
+    mailboxes = addresses(value.decode("utf-8", "surrogateescape"))
+    if not mailboxes:
+        return written + b": undisclosed-recipients:;" + newline
+    listed = [f"<{mailbox.address}>".encode("utf-8", "surrogateescape") for mailbox in mailboxes]
+    return written + b": " + (b"," + newline + b" ").join(listed) + newline
+
+
+def _written(raw: bytes) -> bytes:
+    """The name of a raw field as its sender wrote it."""
+    return raw.partition(b":")[0].rstrip(b" \t")
 
 
 def _hp_outer(raw: bytes) -> bytes:

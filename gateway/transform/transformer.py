@@ -146,7 +146,7 @@ class Transformer:
         certificates = self._certificates.find(recipients)
         newline = line_ending(message.buffer)
         header, body = _header_and_body(message, edits)
-        split = split_header(header, self._settings.protect_headers, newline)
+        split = split_header(header, newline)
         writer = self._spool.new(transaction)
         try:
             writer.write(split.outer + _outer_fields(newline))

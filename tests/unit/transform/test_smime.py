@@ -123,12 +123,22 @@ async def test_what_is_outside_and_what_inside(build: Build, openssl: Callable[.
     assert b"\n" not in result.replace(b"\r\n", b"")
 
 
-async def test_without_header_protection(build: Build, openssl: Callable[..., bytes]) -> None:
-    """By setting the header stays outside, and only the Content- fields go in."""
-    message = HEADER + b"Content-Type: text/plain; charset=utf-8\r\n\r\nbody\r\n"
-    result = await sealed(build(protect_headers=False), message)
-    assert read(result)["Subject"] == "Case of Bob"
-    assert opened(openssl, result) == b"Content-Type: text/plain; charset=utf-8\r\n\r\nbody\r\n"
+async def test_no_name_and_no_unknown_field_stands_outside(build: Build, openssl: Callable[..., bytes]) -> None:
+    """A Social Security number in a display name or in a field of some program left in clear."""
+    header = (
+        b'From: "Clerk 219-09-9999" <clerk@city.example>\r\nTo: =?utf-8?q?219-09-9999?= <citizen@example.org>,\r\n'
+        b" other@example.org\r\nCc: undisclosed-recipients:;\r\nX-Case: 219-09-9999\r\nX-Civicgate-Note: kept\r\n"
+        b"Message-ID: <1@city.example>\r\n"
+    )
+    result = await sealed(build(), header + b"\r\nbody\r\n")
+    assert b"219" not in result.partition(b"\r\n\r\n")[0]
+    outer, inner = read(result), read(opened(openssl, result))
+    assert outer["From"] == "clerk@city.example"
+    assert [a.addr_spec for a in outer["To"].addresses] == ["citizen@example.org", "other@example.org"]
+    assert (outer["X-Case"], outer["X-Civicgate-Note"], outer["Message-ID"]) == (None, "kept", "<1@city.example>")
+    assert inner["X-Case"] == "219-09-9999"
+    assert "219-09-9999" in str(inner["To"])
+    assert "219-09-9999" in str(inner["From"])
 
 
 async def test_edits_are_inside(build: Build, openssl: Callable[..., bytes]) -> None:
