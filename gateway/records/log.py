@@ -1,6 +1,8 @@
 """How the gateway writes its log: one line an event on standard error, ``key=value`` or JSON, through structlog.
 
-Values come from strangers: whatever could break a line or colour a terminal is escaped before it is written.
+Values come from strangers: whatever could break a line or colour a terminal is escaped when it is written, once, so
+that it can be read back. key=value: a value stands as it is, or in quotes with the escapes of a Python string; JSON
+has its own escapes for the same characters.
 """
 
 import sys
@@ -19,13 +21,6 @@ def _escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _safe(_: Any, __: str, fields: Fields) -> Fields:
-    for key, value in fields.items():
-        if type(value) is str and not value.isprintable():
-            fields[key] = _escape(value)
-    return fields
 
 
 class _Timestamp:
@@ -50,13 +45,13 @@ def _level(_: Any, method: str, fields: Fields) -> Fields:
 
 def _quote(value: Any) -> str:
     text = str(value)
-    if text and " " not in text and '"' not in text and "=" not in text:
+    if text and " " not in text and '"' not in text and "=" not in text and text.isprintable():
         return text
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + _escape(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def _keyvalue(_: Any, __: str, fields: Fields) -> str:
-    event = fields.pop("event", "")
+    event = _escape(str(fields.pop("event", "")))
     when = fields.pop("time", "")
     level = fields.pop("level", "info")
     rest = " ".join(f"{key}={_quote(value)}" for key, value in fields.items() if value != "")
@@ -70,7 +65,7 @@ def logger(settings: LogSettings) -> Any:
     """Make structlog write as the settings say, in this process, and return a logger."""
     renderer = structlog.processors.JSONRenderer() if settings.format == "json" else _keyvalue
     structlog.configure(
-        processors=[_level, _safe, _Timestamp(), renderer],
+        processors=[_level, _Timestamp(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
         context_class=dict,
         logger_factory=lambda *_: structlog.WriteLogger(cast("TextIO", _StandardError())),
