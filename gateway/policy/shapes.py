@@ -3,6 +3,7 @@
 Refuses what cannot be meant: empty lists, keys without a value, reply lines that no mail server would take.
 """
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
@@ -99,6 +100,12 @@ def _text_lines(value: object) -> object:
     return value.strip("\n").split("\n") if isinstance(value, str) else value
 
 
+def _file_below(value: object) -> object:
+    if not isinstance(value, str) or not re.match(FILE_PATTERN, value):
+        raise ValueError("is not a file below the folder, like words/list.txt")
+    return value
+
+
 def _instant(value: object) -> datetime:
     try:
         moment = datetime.fromisoformat(str(value))
@@ -119,7 +126,7 @@ Instant = Annotated[datetime, Written(_instant, {"type": "string"})]
 Level = Annotated[Confidence, Written(_confidence, {"enum": ["low", "medium", "high"]})]
 Text = Annotated[str, Field(min_length=1)]
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
-FileBelow = Annotated[str, Field(pattern=FILE_PATTERN)]
+FileBelow = Annotated[str, Written(_file_below, {"type": "string", "pattern": FILE_PATTERN})]
 ReplyText = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _ascii_lines(v) if isinstance(v, str) else v)]
 Lines = Annotated[
     Some[str],

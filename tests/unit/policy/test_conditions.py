@@ -155,3 +155,35 @@ def test_regex_on_a_hostile_header_answers_at_once(world: Any) -> None:
     """The expression engine is linear: nested repetition on a long subject ends."""
     when = {"header": {"name": "Subject", "matches": "^(a+)+$"}}
     assert not _matches(world, when, _header("subject", "a" * 50_000 + "b"))
+
+
+def _value(marks: tuple[str, ...], count: int = 1, sightings: int = 1) -> Finding:
+    return Finding(Check.CONTENT, "t", count=count, marks=marks, sightings=sightings)
+
+
+def test_content_in_a_part_counts_only_there(world: Any) -> None:
+    """A value that stands in several places stands in each of them."""
+    when = {"content": {"types": "t", "part": ["subject", "attachment"]}}
+    assert _matches(world, when, _value(("body", "subject")))
+    assert not _matches(world, when, _value(("body",)))
+
+
+def test_content_counts_values_or_sightings(world: Any) -> None:
+    """Three sightings of one value are one, unless distinct is off."""
+    assert not _matches(world, {"content": {"types": "t", "count": 3}}, _value(("body",), sightings=3))
+    assert _matches(world, {"content": {"types": "t", "count": 3, "distinct": False}}, _value(("body",), sightings=3))
+
+
+def test_content_near_another_type(world: Any) -> None:
+    """Only matches that the check has marked for this very question count."""
+    when = {"content": {"types": "t", "near": {"type": "u", "within": 50, "confidence": "medium"}}}
+    assert _matches(world, when, _value(("body", "near u 50 medium")))
+    assert not _matches(world, when, _value(("body", "near u 80 medium")))
+    assert not _matches(world, when, _value(("body",)))
+
+
+def test_content_without_what_is_quoted(world: Any) -> None:
+    """A value that is quoted only does not count."""
+    when = {"content": {"types": "t", "exclude": {"quoted": True}}}
+    assert _matches(world, when, _value(("body",)), _value(("body", "quoted")))
+    assert not _matches(world, when, _value(("body", "quoted")))
