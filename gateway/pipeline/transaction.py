@@ -14,7 +14,7 @@ from prometheus_client import Histogram
 from gateway.errors import CivicgateError, ControlError, NextHopError, StoreError
 from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS
 from gateway.model.envelope import Client, Envelope, Recipient, Sender
-from gateway.model.finding import Check, ControlFailure, Finding, Findings
+from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.effect import Effect
@@ -23,7 +23,7 @@ from gateway.pipeline.recipients import resolve
 from gateway.pipeline.relaying import begin
 from gateway.pipeline.services import Relay, Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
-from gateway.policy import decide, decide_early
+from gateway.policy import asked, decide, decide_early
 from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage, SpoolWriter
 from gateway.wire.command import PathArgument
@@ -262,18 +262,20 @@ class Transaction:
     async def _findings(self, envelope: Envelope, message: SpooledMessage) -> Findings:
         """Run the checks that the rules ask for, side by side, under one deadline."""
         services = self._services
-        asked = services.rules.questions
-        passive = bool(asked.checks - {Check.VIRUS})
-        if Check.VIRUS in asked.checks and passive:
+        questions = asked(envelope, services.rules, self._now(), await services.exceptions.snapshot())
+        passive = bool(questions.checks - {Check.VIRUS})
+        if Check.VIRUS in questions.checks and passive:
             # the scan first: clamd works while we inspect
             (found, failed), (items, failures, known) = await asyncio.gather(
-                self._scan(message), self._inspect(envelope, message)
+                self._scan(message), self._inspect(envelope, message, questions)
             )
-        elif Check.VIRUS in asked.checks:
+        elif Check.VIRUS in questions.checks:
             items, failures, known = (), (), frozenset[Check]()
             found, failed = await self._scan(message)
         else:
-            items, failures, known = await self._inspect(envelope, message) if passive else ((), (), frozenset[Check]())
+            items, failures, known = (), (), frozenset[Check]()
+            if passive:
+                items, failures, known = await self._inspect(envelope, message, questions)
             return self._counted(Findings(message.size, items, failures, known))
         known = known if failed else known | {Check.VIRUS}
         return self._counted(Findings(message.size, (*items, *found), (*failures, *failed), known))
@@ -285,14 +287,14 @@ class Transaction:
         return findings
 
     async def _inspect(
-        self, envelope: Envelope, message: SpooledMessage
+        self, envelope: Envelope, message: SpooledMessage, questions: Questions
     ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check]]:
         services = self._services
         started = services.clock()
         reason = "timeout"
         try:
             async with asyncio.timeout(self._settings.smtp.verdict_timeout):
-                return await services.inspector.inspect(message, envelope, services.rules.questions)
+                return await services.inspector.inspect(message, envelope, questions)
         except TimeoutError:
             detail = _LATE
         except Exception as error:  # noqa: BLE001 - a mistake of ours is a control that failed, never «nothing found»
@@ -300,8 +302,8 @@ class Transaction:
             reason, detail = "crashed", type(error).__name__
         finally:
             self._stage("inspect", _inspection, services.clock() - started)
-        asked = sorted(services.rules.questions.checks - {Check.VIRUS})
-        return (), tuple(ControlFailure(check, reason, detail) for check in asked), _NOTHING
+        missing = sorted(questions.checks - {Check.VIRUS})
+        return (), tuple(ControlFailure(check, reason, detail) for check in missing), _NOTHING
 
     async def _scan(self, message: SpooledMessage) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...]]:
         services = self._services

@@ -1,7 +1,7 @@
 """The policy: rules as data, and one pure function from facts to a verdict. Refuses I/O beyond reading its files."""
 
 from gateway.policy.cases import CaseResult, run_cases
-from gateway.policy.engine import decide, decide_early
+from gateway.policy.engine import asked, decide, decide_early
 from gateway.policy.explain import Explanation, Outcome, explain
 from gateway.policy.loader import DEFAULT_VARIABLES, load_rules
 from gateway.policy.ruleset import RuleSet
@@ -15,6 +15,7 @@ __all__ = [
     "InformationType",
     "Outcome",
     "RuleSet",
+    "asked",
     "decide",
     "decide_early",
     "explain",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gateway.model.envelope import Envelope, ExceptionRecord, Recipient, domain_of, fold
-from gateway.model.finding import Findings
+from gateway.model.finding import Findings, Questions
 from gateway.model.reply import Reply
 from gateway.model.verdict import (
     STRENGTH,
@@ -31,6 +31,8 @@ from gateway.policy.ruleset import RuleSet
 
 _ORDER = {kind: n for n, kind in enumerate(TransformKind)}
 _AUTOMATIC = AutomaticReply()
+_NOTHING_YET = Findings(0, (), (), frozenset(), complete=False)
+_LOOKED_AT = 20
 _UNTOUCHED: "_Treatment"
 
 
@@ -106,6 +108,20 @@ def decide_early(
                 return rule.reply
             best = best or rule
     return best.reply if best else None
+
+
+def asked(envelope: Envelope, rules: RuleSet, now: datetime, exceptions: Sequence[ExceptionRecord] = ()) -> Questions:
+    """What the checks have to find out about a message with this envelope.
+
+    A rule that the envelope alone rules out for every recipient asks nothing: what is certain stays certain, whatever
+    the content. With many recipients everything is asked.
+    """
+    recipients = envelope.recipients
+    if not 0 < len(recipients) <= _LOOKED_AT:
+        return rules.questions
+    facts = Facts(envelope, _NOTHING_YET, now, exceptions)
+    left = [rule for rule in rules.active if any(rule.when.value(facts, recipient) != NO for recipient in recipients)]
+    return rules.questions if len(left) == len(rules.active) else rules.questions_of(frozenset(r.id for r in left))
 
 
 def _sift(facts: Facts, rules: RuleSet) -> tuple[list[tuple[Rule, int]], list[Rule]]:

@@ -19,6 +19,9 @@ FROM_ATTACHMENTS = (
 )
 """Structure codes that the attachment check finds."""
 
+_KEPT = 1000
+"""Combinations of rules whose questions are remembered."""
+
 
 @dataclass(frozen=True)
 class RuleSet:
@@ -68,6 +71,25 @@ class RuleSet:
             near=near,
             published=tuple(p for p in self.published if p.name in excluded),
         )
+
+    @cached_property
+    def _narrowed(self) -> dict[frozenset[str], Questions]:
+        return {}
+
+    def questions_of(self, ids: frozenset[str]) -> Questions:
+        """What the rules of these ids ask. Of content everything is asked still: nothing need be compiled anew."""
+        known = self._narrowed.get(ids)
+        if known is None:
+            if len(self._narrowed) >= _KEPT:
+                self._narrowed.clear()
+            others = tuple(rule if rule.id in ids else replace(rule, mode=Mode.OFF) for rule in self.rules)
+            known, whole = RuleSet(others, self.digest, self.published).questions, self.questions
+            if Check.CONTENT in known.checks:
+                known = replace(
+                    known, types=whole.types, quoted=whole.quoted, near=whole.near, published=whole.published
+                )
+            self._narrowed[ids] = known
+        return known
 
     def _legends(self, nodes: Sequence[Node]) -> tuple[LegendText, ...]:
         asked = {name for n in nodes if isinstance(n, KindIs) and n.check is Check.LEGEND for name in n.names.exact}

@@ -1,0 +1,72 @@
+"""Questions by envelope: a rule that the envelope rules out asks nothing, and the verdict is the same for it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.checks.passive import PASSIVE, inspect
+from gateway.checks.scanner import Scanner
+from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
+from gateway.model.finding import Check, Finding, Findings, Questions
+from gateway.policy import asked, decide, load_rules, load_types
+from gateway.settings import InspectionSettings
+
+RULES = Path(__file__).parents[3] / "rules"
+ORDINARY = sorted((RULES.parent / "tests" / "rules" / "ordinary").rglob("*.eml"))
+NOW = datetime(2026, 1, 15, tzinfo=UTC)
+TYPES = load_types(RULES)
+LOADED = load_rules(RULES)
+SCANNER = Scanner([kind for kind in TYPES if kind.id in LOADED.questions.types])
+
+
+def envelope(direction: Direction, *marks: str) -> Envelope:
+    """One message to one recipient."""
+    inside = direction is not Direction.INBOUND
+    to = Recipient("b@elsewhere.example" if direction is Direction.OUTBOUND else "b@city.example", direction)
+    return Envelope("t", Client("192.0.2.1", inside=inside), Sender("a@city.example", frozenset(marks)), (to,))
+
+
+def test_only_contractors_are_asked_for_a_signature_block() -> None:
+    """The rule looks at contractors alone; nobody else's mail is searched for a signature block."""
+    plain = asked(envelope(Direction.OUTBOUND), LOADED, NOW)
+    marked = asked(envelope(Direction.OUTBOUND, "contractor"), LOADED, NOW)
+    assert Check.SIGNATURE_BLOCK not in plain.checks
+    assert Check.SIGNATURE_BLOCK in marked.checks
+    assert marked.signature_wordings == LOADED.questions.signature_wordings
+
+
+def test_what_is_asked_of_content_is_all_or_nothing() -> None:
+    """One set of types is compiled, not one an envelope."""
+    for direction in Direction:
+        questions = asked(envelope(direction), LOADED, NOW)
+        assert questions.types in (frozenset(), LOADED.questions.types)
+
+
+def test_many_recipients_are_asked_everything() -> None:
+    """Looking at thousands of recipients would cost more than it saves."""
+    one = envelope(Direction.OUTBOUND)
+    many = Envelope(one.transaction, one.client, one.sender, one.recipients * 21)
+    assert asked(many, LOADED, NOW) is LOADED.questions
+
+
+@pytest.mark.parametrize("marks", [(), ("contractor",)])
+@pytest.mark.parametrize("direction", list(Direction))
+def test_the_verdict_is_that_of_all_questions(direction: Direction, marks: tuple[str, ...]) -> None:
+    """What was not asked changes no verdict, on every ordinary message and with a virus found."""
+    which = envelope(direction, *marks)
+    assert ORDINARY
+    for path in ORDINARY:
+        for virus in ((), (Finding(Check.VIRUS, "Test"),)):
+            few, whole = (
+                decide(which, findings(path.read_bytes(), which, questions, virus), LOADED, NOW)
+                for questions in (asked(which, LOADED, NOW), LOADED.questions)
+            )
+            assert few == whole, path.name
+
+
+def findings(message: bytes, which: Envelope, questions: Questions, virus: tuple[Finding, ...]) -> Findings:
+    """What the checks answer when asked so."""
+    items = inspect(message, which, questions, SCANNER, InspectionSettings())
+    known = (questions.checks & PASSIVE) | {Check.VIRUS}
+    return Findings(len(message), (*items, *virus), (), known)
