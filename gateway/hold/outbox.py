@@ -102,6 +102,8 @@ class Outbox:
         self._hold, self._core, self._deliver, self._settings = hold, hold.core, deliver, settings
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._settler = Settler(hold.core, settings)
+        self._not_freed: dict[str, tuple[OutboxRow, datetime]] = {}
+        """Claims that the store would not take back, and when their rows are to be tried again."""
 
     async def run(self) -> None:
         """Work until cancelled; then stop the deliveries under way and give their claims back.
@@ -113,7 +115,7 @@ class Outbox:
         try:
             while True:
                 self._core.wake.clear()
-                for work in (self._hold.desk.expire, partial(self._fill, tasks)):
+                for work in (self._free_late, self._hold.desk.expire, partial(self._fill, tasks)):
                     try:
                         await work()
                     except CivicgateError as error:
@@ -262,10 +264,18 @@ class Outbox:
                 await self._change(row, claimed_until=until)
 
     async def _give_back(self, row: OutboxRow, delay: float) -> None:
-        """Free the claim; when even that fails it runs out by itself."""
+        """Free the claim; what fails in the store often fails here too, and is made up for later."""
         then = self._core.clock() + timedelta(seconds=delay)
-        with contextlib.suppress(StoreError):
+        try:
             await self._change(row, owner=None, claimed_until=None, next_attempt=then)
+        except StoreError:
+            self._not_freed[row.id] = row, then
+
+    async def _free_late(self) -> None:
+        """Rather than wait out claim_timeout. A row that was claimed anew stays as it is. Raises StoreError."""
+        for id_, (row, then) in tuple(self._not_freed.items()):
+            await self._change(row, owner=None, claimed_until=None, next_attempt=then)
+            del self._not_freed[id_]
 
     async def _change(self, row: OutboxRow, **changes: object) -> None:
         async def work(connection: AsyncConnection) -> None:

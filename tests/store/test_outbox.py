@@ -366,6 +366,37 @@ async def test_run_delivers_at_once_and_gives_claims_back(
     assert row.id == "T2-o1"
 
 
+async def test_a_row_whose_outcome_could_not_be_written_is_tried_again_by_backoff(
+    settings: Settings, city: Any, clock: Any, relay: Make, sink: Any
+) -> None:
+    """A store that failed for a moment, at the outcome and at the claim, once cost the whole claim_timeout (5 min)."""
+    hold = await open_hold(settings, city, clock=clock, busy_timeout=0.2)
+    await hold.accept(relay("bob@x.org"))
+    lock = sqlite3.connect(settings.store.directory / "store.db", isolation_level=None)
+
+    def answer(_: Delivery) -> DeliveryResult:
+        if len(sink.got) == 0:
+            lock.execute("BEGIN IMMEDIATE")
+        return DeliveryResult((OK,), OK)
+
+    sink.answer = answer
+    outbox = Outbox(hold, sink, settings.outbox)
+    running = asyncio.create_task(outbox.run())
+    await until(lambda: bool(outbox._not_freed))
+    lock.execute("ROLLBACK")
+    await until(lambda: not outbox._not_freed)
+    assert len(sink.got) == 1
+    clock.move(seconds=settings.outbox.retry_first * 1.25 + 1)
+    async with asyncio.timeout(10):
+        while (await hold.queue_facts()).outbox:
+            await asyncio.sleep(0.02)
+    assert len(sink.got) == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    lock.close()
+    await hold.close()
+
+
 async def test_concurrency_is_limited(hold: Hold, relay: Make, sink: Any, settings: Settings) -> None:
     """No more deliveries at the same time than the setting says, and all are made."""
     few = settings.outbox.model_copy(update={"concurrency": 2})
