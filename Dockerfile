@@ -3,10 +3,10 @@
 ARG BASE=python:3.13-slim-bookworm
 
 FROM ${BASE} AS base
-# libmagic1 is provided by libmagic1t64 on Debian 13. openssl does S/MIME.
+# libmagic1 and libarchive13 are provided by …t64 on Debian 13. openssl does S/MIME, libarchive reads 7z and RAR.
 RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -q \
- && apt-get install -q -y --no-install-recommends ca-certificates libmagic1 openssl \
+ && apt-get install -q -y --no-install-recommends ca-certificates libarchive13 libmagic1 openssl \
     $(command -v python3 >/dev/null || echo python3) \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log
 
