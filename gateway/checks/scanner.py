@@ -101,6 +101,26 @@ class _Database:
         self._database.scan(data, match_event_handler=on_match)
 
 
+def _needs_keyword(meaning: Meaning) -> bool:
+    return meaning.pattern is not None and meaning.pattern.needs_keyword
+
+
+def _rest(meanings: Mapping[Source, Sequence[Meaning]]) -> dict[Source, list[Meaning]]:
+    """What is looked for in every text, folded words aside."""
+    kept = {s: [m for m in same if not _needs_keyword(m)] for s, same in meanings.items() if not s.folded}
+    return {source: same for source, same in kept.items() if same}
+
+
+def _needing(meanings: Mapping[Source, Sequence[Meaning]]) -> dict[int, dict[Source, list[Meaning]]]:
+    """By type, what is looked for only in texts that hold one of its keywords."""
+    found: dict[int, dict[Source, list[Meaning]]] = {}
+    for source, same in meanings.items():
+        for meaning in same:
+            if _needs_keyword(meaning):
+                found.setdefault(meaning.type_, {}).setdefault(source, []).append(meaning)
+    return found
+
+
 def _compiled(sources: Sequence[Source]) -> hyperscan.Database:
     database = hyperscan.Database()
     database.compile(
@@ -125,7 +145,8 @@ class Scanner:
                 meanings.setdefault(source, []).append(meaning)
         try:
             self._words = _Database({s: m for s, m in meanings.items() if s.folded})
-            self._expressions = _Database({s: m for s, m in meanings.items() if not s.folded})
+            self._expressions = _Database(_rest(meanings))
+            self._named = {n: _Database(some) for n, some in _needing(meanings).items()}
         except hyperscan.error as error:
             errors = self._guilty(meanings)
             raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
@@ -169,6 +190,9 @@ class Scanner:
         words, hits.found = hits.found, []
         hits.room -= len(words)
         self._expressions.scan(data, hits)
+        for index in text.named:
+            if index in self._named:
+                self._named[index].scan(data, hits)
         tally.checked += len(words) + len(hits.found)
         tally.unchecked += hits.surplus
         tally.texts += 1
@@ -207,11 +231,9 @@ class Scanner:
                 index, pattern = meaning.type_, meaning.pattern
                 if pattern is None:
                     found = _word(meaning, text.data, end)
-                elif index in text.named or not pattern.needs_keyword:
+                else:
                     known = None if index in waiting else tally
                     found = self._pattern(meaning, pattern, text, start, end, known)
-                else:
-                    continue
                 if found is not None:
                     yield found
 
