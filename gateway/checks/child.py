@@ -2,7 +2,7 @@
 
 A request is a function and its arguments with a file descriptor of the message, which is mapped and never read in
 whole. The process limits itself before it reads anything: memory, processor time, open files, no core dump, low
-priority, no life without its parent. Refuses to go on after it ran out of memory.
+priority, no sockets and no programs, no life without its parent. Refuses to go on after it ran out of memory.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from gateway.checks.confine import confine
 from gateway.checks.inside import OpenReader
 from gateway.checks.passive import Means, inspect
 from gateway.checks.scanner import Scanner
@@ -112,6 +113,7 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     os.nice(10)
+    confine()
 
 
 def _renew_cpu(seconds: int) -> None:

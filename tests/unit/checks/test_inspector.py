@@ -121,6 +121,13 @@ async def test_every_bad_end_is_an_error_and_the_next_message_is_read(
     assert await hasty.run(bad.length, message) == len(MIDDLING)
 
 
+async def test_no_network_and_no_programs(inspector: Inspector, bad: ModuleType) -> None:
+    """A library that was taken over can neither call home nor start anything (Linux on x86-64 and ARM)."""
+    message = SpooledMessage.of(MIDDLING)
+    assert await inspector.run(bad.dial, message) == "PermissionError"
+    assert await inspector.run(bad.start_program, message) == "PermissionError"
+
+
 async def test_a_crash_is_a_failure_of_every_check_asked(
     inspector: Inspector, envelope: Envelope, everything: Questions, bad: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
