@@ -9,7 +9,6 @@ import hashlib
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 import hyperscan
@@ -25,7 +24,7 @@ from gateway.checks.expressions import (
     sources_of,
 )
 from gateway.checks.tally import Place, Sighting, Tally
-from gateway.checks.validators import NUMERIC, VALIDATORS, digits_of
+from gateway.checks.validators import NUMERIC, VALIDATORS, address_of, digits_of
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Confidence, Finding
 from gateway.policy.types import Gather, InformationType, Pattern
@@ -286,12 +285,12 @@ class Scanner:
         return value, start, end
 
     def _valid(self, index: int, validator: str, value: bytes) -> bool:
-        if not VALIDATORS[validator](value):
-            return False
         type_ = self.types[index]
         if validator != "ip-address" or not (type_.inside or type_.outside):
-            return True
-        address = ip_address(value.decode("ascii").partition("/")[0])
+            return VALIDATORS[validator](value)
+        address = address_of(value)
+        if address is None or address.is_unspecified:
+            return False
         if type_.inside and not any(address in network for network in type_.inside):
             return False
         return not any(address in network for network in type_.outside)

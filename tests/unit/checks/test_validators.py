@@ -62,3 +62,29 @@ def test_no_issuer_no_card(number: str) -> None:
 def test_digits_of_keeps_ascii_digits_only() -> None:
     """Separators and line ends go."""
     assert digits_of(b"536-90-\r\n4399") == "536904399"
+
+
+@given(st.integers(0, 10**20))
+def test_the_luhn_digit_is_what_stdnum_says(number: int) -> None:
+    """Our faster sum agrees with python-stdnum on any number."""
+    assert VALIDATORS["luhn"](str(number).encode()) is luhn.is_valid(str(number))
+
+
+@pytest.mark.parametrize(
+    ("name", "yes", "no"),
+    [
+        ("us-itin", ["912-70-1234"], ["912-10-1234", "812-70-1234"]),
+        ("us-ein", ["41-6005494"], ["07-6005494"]),
+        ("us-rtn", ["021000021", "1110-0002-5"], ["021000022", "900000007"]),
+        ("iban", ["DE89 3704 0044 0532 0130 00"], ["DE88 3704 0044 0532 0130 00", "ZZ89"]),
+        ("npi", ["1234567893"], ["1234567890", "3234567893"]),
+        ("date", ["02/29/2024", "1981-04-12", "4-12-81"], ["02/29/2023", "14/32/1981", "01/01/2150", "1/2"]),
+        ("ip-address", ["10.1.2.3", "10.1.2.0/24", "fd00::1"], ["10.1.2.300", "0.0.0.0", "::", "1.2.3"]),
+        ("mixed", ["Winter2024!", "hunter2", "P@ssw0rd."], ["required", "Required.", "12345", "ABC", "e.g."]),
+        ("secret", ["9f8e7d6c5b4a39281706"], ["xxxxxxxxxxxxxxxxxxxx1", "abcdefghij", "1234567890"]),
+    ],
+)
+def test_what_each_validator_knows(name: str, yes: list[str], no: list[str]) -> None:
+    """Possible values pass, impossible ones do not."""
+    assert [value for value in yes if not VALIDATORS[name](value.encode())] == []
+    assert [value for value in no if VALIDATORS[name](value.encode())] == []
