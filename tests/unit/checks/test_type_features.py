@@ -1,17 +1,22 @@
 """What a type's file can say beyond patterns and words: lists in files, exact extents, companions, gathered phrases."""
 
+import re
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from gateway.checks.plain import plain, plain_text
 from gateway.checks.scanner import Scanner
 from gateway.checks.tally import MAX_FINDINGS, Place, Tally
 from gateway.model.finding import Confidence, Finding, Near, Published
-from gateway.policy.types import Companions, Gather, InformationType, Pattern, WordList
+from gateway.policy import types
+from gateway.policy.types import Companions, Gather, InformationType, Pattern, WordList, load_types
 
+ROOT = Path(__file__).resolve().parents[3]
 LOW, MEDIUM, HIGH = Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH
 BADGE = InformationType("badge", "Badge", patterns=(Pattern(r"BDG-\d{4}", LOW),), redaction="{last4}")
 WORDS = InformationType("illness", "Illness", words=("flu", "broken leg"), word_confidence=LOW)
@@ -27,20 +32,20 @@ def seen(types: tuple[InformationType, ...], text: str) -> list[tuple[str, str, 
 def test_an_exact_expression_says_how_far_a_match_goes() -> None:
     """The short expression finds, the exact one decides, its group is the value; what does not fit is no match."""
     pin = Pattern(r"pin", HIGH, edges="start", exact=r"pin(?: is|:) ?(\d{4,6})\b", never=("0000", "1234"))
-    types = (InformationType("pin", "Pin", patterns=(pin,), redaction="{last4}"),)
-    assert seen(types, "pin: 4711, pin is 815900, pin: 47, spin: 9999, pin 2222") == [
+    some = (InformationType("pin", "Pin", patterns=(pin,), redaction="{last4}"),)
+    assert seen(some, "pin: 4711, pin is 815900, pin: 47, spin: 9999, pin 2222") == [
         ("pin", "4711", HIGH), ("pin", "5900", HIGH)
     ]  # fmt: skip
-    assert seen(types, "pin: 1234 and pin: 0000") == []
+    assert seen(some, "pin: 1234 and pin: 0000") == []
 
 
 def test_a_pattern_for_introduced_values_wants_the_keyword_directly_before() -> None:
     """Near is not enough, and an exclusion between the two outweighs the keyword."""
     number = Pattern(r"\d{5}", needs_keyword=True, introduced=True)
-    types = (InformationType("n", "N", patterns=(number,), keywords=("chart",), exclusions=("room",)),)
-    assert [c for _, _, c in seen(types, "chart no 12345")] == [HIGH]
-    assert seen(types, "12345 is on the chart") == []
-    assert seen(types, "chart in room 12345") == []
+    some = (InformationType("n", "N", patterns=(number,), keywords=("chart",), exclusions=("room",)),)
+    assert [c for _, _, c in seen(some, "chart no 12345")] == [HIGH]
+    assert seen(some, "12345 is on the chart") == []
+    assert seen(some, "chart in room 12345") == []
 
 
 @pytest.mark.parametrize(
@@ -77,9 +82,9 @@ def test_companions_of_companions_are_settled_first() -> None:
     """A type that itself needs company is company only when it has it."""
     middle = InformationType("b-middle", "M", words=("flu",), companions=Companions(("badge",), 20))
     outer = InformationType("a-outer", "O", words=("ward",), companions=Companions(("b-middle",), 20))
-    types = (outer, middle, BADGE)
-    assert {k for k, _, _ in seen(types, "BDG-1234: flu, ward 3")} == {"badge", "b-middle", "a-outer"}
-    assert seen(types, "flu, ward 3") == []
+    some = (outer, middle, BADGE)
+    assert {k for k, _, _ in seen(some, "BDG-1234: flu, ward 3")} == {"badge", "b-middle", "a-outer"}
+    assert seen(some, "flu, ward 3") == []
 
 
 def test_phrases_gather_weight() -> None:
@@ -101,7 +106,7 @@ def test_one_word_can_mean_something_to_two_types() -> None:
 
 def test_words_are_found_under_look_alike_letters() -> None:
     """Cyrillic, full-width, mathematical and circled characters, and unseen ones between, hide no word."""
-    types = (InformationType("w", "W", words=("password list", "Пароль")),)
+    some = (InformationType("w", "W", words=("password list", "Пароль")),)
     hidden = (
         "pаsswоrd list",
         "ｐａｓｓｗｏｒｄ　list",
@@ -110,8 +115,8 @@ def test_words_are_found_under_look_alike_letters() -> None:
         "ⓟassword list",
     )
     for text in hidden:
-        assert [e for _, e, _ in seen(types, text)] == ["password list"], text
-    assert [e for _, e, _ in seen(types, "мой пароль здесь")] == ["Пароль"]
+        assert [e for _, e, _ in seen(some, text)] == ["password list"], text
+    assert [e for _, e, _ in seen(some, "мой пароль здесь")] == ["Пароль"]
 
 
 @given(st.text(max_size=60))
@@ -174,3 +179,26 @@ def test_values_that_differ_in_their_marks_are_counted_apart() -> None:
     assert sum(f.count for f in found if "body" in f.marks) == 2 * MAX_FINDINGS
     assert sum(f.count for f in found if "attachment" in f.marks) == 1
     assert len([f for f in found if "body" in f.marks]) == MAX_FINDINGS
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    """All keys that may be written in a file of this shape, sub-keys included."""
+    found = set(model.model_fields)
+    for name in model.model_json_schema().get("$defs", {}).values():
+        found |= set(name.get("properties", {}))
+    return found
+
+
+def test_every_key_and_validator_of_a_type_is_described() -> None:
+    """What a type's file may say stands in docs/rules.md."""
+    text = (ROOT / "docs" / "rules.md").read_text("utf-8").partition("## Information types")[2]
+    told = set(re.findall(r"`([a-z][a-z_-]*)`", text)) | {"id", "it", "text", "expect", "count"}
+    assert _keys(types._TypeFile) - told == set()
+    assert types.VALIDATORS - told == set()
+
+
+def test_shipped_types_have_cases_on_both_sides() -> None:
+    """At least four that hit and three near misses in each file."""
+    few = {t.id for t in load_types(ROOT / "rules") if sum(c.count > 0 for c in t.cases) < 4}
+    few |= {t.id for t in load_types(ROOT / "rules") if sum(c.count == 0 for c in t.cases) < 3}
+    assert few <= {"confidential-marking"}
