@@ -209,7 +209,7 @@ class Reading:
         content, cut = self._texts.get(part.path) or text(self.buffer, part, self.cap)
         source = content
         if markup:
-            content = self._shown.get(part.path) or html_to_text(content)
+            content = self._shown[part.path] = self._shown.get(part.path) or html_to_text(content)
         yield Text(plain(content), part.path, cut)
         if markup:
             visible = visible_text(source)

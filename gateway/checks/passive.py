@@ -194,11 +194,18 @@ def _signature(reading: Reading, bodies: list[Part], wordings: tuple[str, ...]) 
 
 def _own(reading: Reading, part: Part) -> str:
     """What the sender wrote, without what is quoted."""
+    own = _without_quotes(reading, part)
+    return reading.shown(part)[:MAX_BODY_TEXT] if own is None else own
+
+
+def _without_quotes(reading: Reading, part: Part) -> str | None:
+    """The sender's own words of a body that quotes others; None when it quotes nobody."""
     text = reading.text_of(part)[0][:MAX_BODY_TEXT]
     if part.media_type != "text/html":
-        return split_quoted(text)[0]
+        own, quoted = split_quoted(text)
+        return own if quoted else None
     end = split_quoted_html(text)
-    return reading.shown(part)[:MAX_BODY_TEXT] if end == len(text) else html_to_text(text[:end])
+    return None if end == len(text) else html_to_text(text[:end])
 
 
 def _content(
@@ -216,8 +223,8 @@ def _content(
         scanner.scan(piece.data, Place(piece.part, kind, own=piece.part not in bodies), tally, candidates)
         if piece.cut:
             cut.append(piece.part)
-    for path, part in bodies.items():
-        scanner.scan(plain(_own(reading, part)), Place(path, again=True), tally, candidates)
+    for path, own in bodies.items():
+        scanner.scan(plain(own), Place(path, again=True), tally, candidates)
     for data, place in inside.texts() if inside is not None else ():
         scanner.scan(data, place, tally, candidates)
     yield from scanner.findings(tally, questions.types)
@@ -227,10 +234,15 @@ def _content(
         yield Finding(Check.STRUCTURE, CANDIDATES_CAPPED, count=tally.unchecked)
 
 
-def _quoting(reading: Reading) -> dict[str, Part]:
-    """Main bodies by path; one that is too long to look for quotations in counts as the sender's own."""
-    bodies = main_bodies(reading.message.root)
-    return {part.path: part for part in bodies if len(reading.text_of(part)[0]) <= MAX_BODY_TEXT}
+def _quoting(reading: Reading) -> dict[str, str]:
+    """Own words of the main bodies that quote others, by path; a body too long to look through quotes nobody."""
+    found = {}
+    for part in main_bodies(reading.message.root):
+        if len(reading.text_of(part)[0]) <= MAX_BODY_TEXT:
+            own = _without_quotes(reading, part)
+            if own is not None:
+                found[part.path] = own
+    return found
 
 
 def _attached(parts: tuple[Part, ...]) -> frozenset[str]:
