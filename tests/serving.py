@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app import Gateway
-from gateway.model.reply import Reply
 from gateway.settings import Settings
 
 TEMPLATES = Path("config/templates").resolve()
@@ -129,7 +128,7 @@ class MailServer:
         return bytes(data[: end + 2]).replace(b"\r\n.", b"\r\n")[2:]
 
 
-def settings_for(folder: Path, server: MailServer, **changes: Mapping[str, Any]) -> Settings:
+def settings_for(folder: Path, server: MailServer, **changes: Any) -> Settings:
     """Settings for a gateway that keeps everything below ``folder`` and forwards to ``server``."""
     values: dict[str, Any] = {
         "workers": 1,

@@ -379,5 +379,6 @@ def test_a_client_that_hangs_up_in_the_middle_sends_nothing(city: CityGateway, s
     client.send(letter(name) + b"x" * 600_000)
     client.sock.close()  # type: ignore[union-attr]
     assert isinstance(client, smtplib.SMTP)
-    until(lambda: list((city.folder / "spool").iterdir()) == [], 5, f"{[p.name for p in (city.folder / 'spool').iterdir()]}")
+    spool = city.folder / "spool"
+    until(lambda: list(spool.iterdir()) == [], 5, f"{[path.name for path in spool.iterdir()]}")
     assert not sink.having(named(name))

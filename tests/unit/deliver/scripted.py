@@ -126,7 +126,7 @@ Starter = Callable[..., Awaitable[tuple[Server, NextHop]]]
 async def eventually(claim: Callable[[], bool], seconds: float = 2.0) -> None:
     """Wait until ``claim`` holds; fail when it does not in time."""
     async with asyncio.timeout(seconds):
-        while not claim():  # noqa: ASYNC110 - any claim at all, of objects that know no events
+        while not claim():
             await asyncio.sleep(0.002)
 
 

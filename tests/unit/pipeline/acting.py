@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from gateway.app import Gateway
 from gateway.errors import StoreError
@@ -78,7 +79,7 @@ class CountingStore:
         await self._real.accept(acceptance)
 
 
-def install(gateway: Gateway, **changes: object) -> Services:
+def install(gateway: Gateway, **changes: Any) -> Services:
     """Put fakes into the gateway, for transactions and for the outbox."""
     services = replace(gateway.pipeline.services, **changes)
     gateway.pipeline.install(services)

@@ -106,7 +106,7 @@ async def test_a_refusal_reaches_nobody_and_carries_the_id(plain_gateway: Gatewa
     )
     assert reply.lines == ("Not so", f"Really ({record.envelope.transaction})")
     await asyncio.sleep(0.2)
-    assert server.received == []
+    assert not server.received
     assert await _held(plain_gateway) == []
 
 
@@ -220,7 +220,7 @@ async def test_an_error_that_names_no_transform_counts_for_all(plain_gateway: Ga
     changes = (change(TransformKind.HEADER, Disposition.PASS), change(TransformKind.LEGEND, Disposition.REJECT))
     reply, _ = await carry_out(plain_gateway, Verdict((group("b@city.example", Disposition.PASS, *changes),)))
     assert reply.code == 554
-    assert server.received == []
+    assert not server.received
 
 
 async def test_encrypted_mail_goes_to_each_recipient_by_itself(tmp_path: Path, server: MailServer) -> None:
@@ -290,7 +290,8 @@ async def test_a_store_that_fails_is_451_and_nothing_is_relayed(
     with pytest.raises(StoreError) as refused:
         await carry_out(plain_gateway, verdict)
     assert refused.value.reply.code == 451
-    assert server.received == server.unfinished == []
+    assert not server.received
+    assert not server.unfinished
 
 
 async def test_a_held_change_with_a_failing_store_is_451(plain_gateway: Gateway, server: MailServer) -> None:
@@ -300,7 +301,8 @@ async def test_a_held_change_with_a_failing_store_is_451(plain_gateway: Gateway,
     transform = change(TransformKind.ENCRYPT, Disposition.HOLD)
     with pytest.raises(StoreError):
         await carry_out(plain_gateway, Verdict((group("b@other.example", Disposition.PASS, transform),)))
-    assert server.received == server.unfinished == []
+    assert not server.received
+    assert not server.unfinished
 
 
 @pytest.mark.parametrize(

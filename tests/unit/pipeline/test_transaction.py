@@ -171,7 +171,8 @@ async def test_octets_beyond_a_certain_refusal_are_not_spooled(scene: Start, ser
             reply = await one.client.send("a@city.example", ["b@city.example"], content)
         assert reply.startswith("552 5.3.4 Too large for the city.")
         assert sum(kept) <= 20000
-        assert server.received == server.unfinished == []
+        assert not server.received
+        assert not server.unfinished
         assert not list(one.gateway.settings.spool.directory.glob("**/*.eml"))
         assert one.records[-1][1].code == 552
 
@@ -225,7 +226,8 @@ async def test_an_exception_used_up_in_between_defers_and_the_retry_meets_the_ru
             self.real, self.stolen = real, False
 
         async def snapshot(self) -> tuple[ExceptionRecord, ...]:
-            return await self.real.snapshot()
+            records: tuple[ExceptionRecord, ...] = await self.real.snapshot()
+            return records
 
         async def use(self, ids: Any) -> None:
             if not self.stolen:
@@ -237,7 +239,8 @@ async def test_an_exception_used_up_in_between_defers_and_the_retry_meets_the_ru
         await _exception(one.gateway, 1)
         one.change(exceptions=Late(one.gateway._hold.exceptions))
         assert (await one.client.send("a@city.example", ["b@city.example"], large)).startswith("451 4.3.1 ")
-        assert server.received == server.unfinished == []
+        assert not server.received
+        assert not server.unfinished
         assert (await one.client.send("a@city.example", ["b@city.example"], large)).startswith("552 ")
 
 
@@ -254,7 +257,7 @@ async def test_exceptions_that_cannot_be_read_defer(scene: Start, server: MailSe
     async with scene({"a": SIZE}) as one:
         one.change(exceptions=Broken())
         assert (await one.client.send("a@city.example", ["b@city.example"], MESSAGE)).startswith("451 4.3.1 ")
-        assert server.received == []
+        assert not server.received
 
 
 # --- controls --------------------------------------------------------------------------------------------------------
