@@ -121,7 +121,7 @@ async def test_behind_a_load_balancer_each_client_is_counted_as_itself(tmp_path:
     settings = settings_for(
         tmp_path,
         server,
-        listeners=[{"name": "proxy", "address": "127.0.0.1:0", "proxy_protocol": True}],  # type: ignore[arg-type]
+        listeners=[{"name": "proxy", "address": "127.0.0.1:0", "proxy_protocol": True}],
         smtp={"max_connections_per_client": 2},
     )
     async with running(settings) as gateway:
