@@ -41,6 +41,11 @@ _CLOSING = re.compile(
 _CLOSING_LINES = 15
 _LAST_LINES = 8
 _LONGEST = 60
+_QUOTING_WORDS = (
+    *(">", "from:", "von:", "de:", "wrote", "schrieb", "escribi", "crit", "original", "forwarded", "reenviado"),
+    *("origine", "nachricht"),
+)
+"""One of these stands in whatever the patterns above find a quotation by; looking for words is far faster."""
 _CANDIDATES = 1000
 """Lines that look like a quote's head and are none, after which we stop looking: each costs some microseconds."""
 
@@ -213,6 +218,9 @@ def _runs(html: str) -> Iterator[str]:
 
 def _first_quote(text: str) -> tuple[int, bool]:
     """Offset of the first quoted line (length when none) and whether all that follows it is quoted."""
+    lowered = text.lower()
+    if not any(word in lowered for word in _QUOTING_WORDS):
+        return len(text), True
     for match in islice(_MARKERS.finditer(text), _CANDIDATES):
         kind, start = match.lastgroup, match.start()
         if kind == "separator":
