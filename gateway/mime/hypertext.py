@@ -8,6 +8,8 @@ are not. Hidden text may also part what a reader sees as one: :func:`visible_tex
 import html as entities
 import re
 
+from gateway.mime.anyof import AnyOf
+
 _OPEN = re.compile(r"<(?=[a-zA-Z!?]|/[a-zA-Z])")
 _TAG = re.compile(r"""</?([a-zA-Z][^\s/>]*+)((?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+)>""")
 _PLAIN_TAG = re.compile(r"</?([a-zA-Z][^\s/<>]*+)([^<>]*+)>?+")
@@ -39,8 +41,8 @@ _MAY_HIDE = re.compile(
     r"|<(?:template|title)\b",
     re.IGNORECASE,
 )
-_HIDING_WORDS = ("display", "visibility", "font-size", "mso-hide", "hidden", "[if ", "<template", "<title")
-"""One of these stands in whatever ``_MAY_HIDE`` finds; looking for words is a hundred times faster."""
+_may_hide = AnyOf(("display", "visibility", "font-size", "mso-hide", "hidden", "[if ", "<template", "<title"))
+"""One of these stands in whatever ``_MAY_HIDE`` finds."""
 _NEVER_SHOWN = frozenset({"template", "title"})
 _VOID = frozenset(
     {*("area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr")}
@@ -66,8 +68,7 @@ def visible_text(source: str) -> str | None:
 
     None when nothing in the source can hide anything, so that this reading would say nothing new. Never fails.
     """
-    lowered = source.lower()
-    if not any(word in lowered for word in _HIDING_WORDS) or not _MAY_HIDE.search(source):
+    if not _may_hide(source) or not _MAY_HIDE.search(source):
         return None
     return _finished(_Reader(source, visible=True))
 

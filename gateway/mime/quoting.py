@@ -13,6 +13,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
+from gateway.mime.anyof import AnyOf
+
 _SEPARATOR = (
     r"(?<!-)-{2,40}[ \t]{0,9}(?:original (?:message|appointment)|forwarded (?:message|by)"
     r"|mensaje (?:original|reenviado)|message d'origine|ursprüngliche nachricht|weitergeleitete nachricht)\b"
@@ -41,9 +43,11 @@ _CLOSING = re.compile(
 _CLOSING_LINES = 15
 _LAST_LINES = 8
 _LONGEST = 60
-_QUOTING_WORDS = (
-    *(">", "from:", "von:", "de:", "wrote", "schrieb", "escribi", "crit", "original", "forwarded", "reenviado"),
-    *("origine", "nachricht"),
+_may_quote = AnyOf(
+    (
+        *(">", "from:", "von:", "de:", "wrote", "schrieb", "escribi", "crit", "original", "forwarded", "reenviado"),
+        *("origine", "nachricht"),
+    )
 )
 """One of these stands in whatever the patterns above find a quotation by; looking for words is far faster."""
 _CANDIDATES = 1000
@@ -61,12 +65,14 @@ _HTML_MARKERS = re.compile(
     r"|(?P<block><(?:b|strong)\b[^<>]{0,300}>\s{0,20}(?:<span\b[^<>]{0,300}>\s{0,20})?(?:from|von|de):)",
     re.IGNORECASE | re.DOTALL,
 )
-_HTML_WORDS = (
-    *("<blockquote", "gmail_quote", "gmail_attr", "divrplyfwdmsg", "appendonsend", "moz-cite-prefix"),
-    *("moz-email-headers", "moz-forward-container", "yahoo_quoted", "outlookmessageheader", "replyforwardmessage"),
-    *("_messagereplysection", "zmail_extra", "border-top:", "from:", "von:", "de:"),
-    *("original message", "original appointment", "forwarded message", "forwarded by", "mensaje original"),
-    *("mensaje reenviado", "message d'origine", "ursprüngliche nachricht", "weitergeleitete nachricht"),
+_html_may_quote = AnyOf(
+    (
+        *("<blockquote", "gmail_quote", "gmail_attr", "divrplyfwdmsg", "appendonsend", "moz-cite-prefix"),
+        *("moz-email-headers", "moz-forward-container", "yahoo_quoted", "outlookmessageheader", "replyforwardmessage"),
+        *("_messagereplysection", "zmail_extra", "border-top:", "from:", "von:", "de:"),
+        *("original message", "original appointment", "forwarded message", "forwarded by", "mensaje original"),
+        *("mensaje reenviado", "message d'origine", "nachricht"),
+    )
 )
 """One of these stands in whatever ``_HTML_MARKERS`` finds a quotation by; most bodies have none."""
 _HTML_DATE = re.compile(r"(?:sent|date|gesendet|enviado):", re.IGNORECASE)
@@ -114,7 +120,7 @@ def split_quoted(text: str) -> tuple[str, str]:
 
 def quoting(text: str) -> Quoting:
     """As :func:`split_quoted`, and where a signature block belongs."""
-    start, hard = _first_quote(text)
+    start, hard = _first_quote(text) if _may_quote(text) else (len(text), True)
     if hard or start == len(text):
         return Quoting(text[:start], text[start:], _end_of_text(text, start))
     own, quoted, last = _woven(text, start)
@@ -126,8 +132,7 @@ def quoting(text: str) -> Quoting:
 def split_quoted_html(html: str) -> int:
     """Offset of the tag (or separator line) with which the quoted part of an HTML body begins; its length if none."""
     date = -1
-    lowered = html.lower()
-    if not any(word in lowered for word in _HTML_WORDS):
+    if not _html_may_quote(html):
         return len(html)
     for match in _HTML_MARKERS.finditer(html):
         kind = match.lastgroup
@@ -218,9 +223,6 @@ def _runs(html: str) -> Iterator[str]:
 
 def _first_quote(text: str) -> tuple[int, bool]:
     """Offset of the first quoted line (length when none) and whether all that follows it is quoted."""
-    lowered = text.lower()
-    if not any(word in lowered for word in _QUOTING_WORDS):
-        return len(text), True
     for match in islice(_MARKERS.finditer(text), _CANDIDATES):
         kind, start = match.lastgroup, match.start()
         if kind == "separator":
