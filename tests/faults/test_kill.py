@@ -183,7 +183,7 @@ def _examine(gateway: CityGateway, sink: Sink, load: Load, owners: dict[str, Cer
     arrived: dict[str, Counter[str]] = {}
     sample: dict[str, bytes] = {}
     for one in sink.all():
-        name = one.content.partition(b"X-First: ")[2].partition(b"\r\n")[0].decode()
+        name = one.content.partition(b"Message-ID: <")[2].partition(b"@kill.example>")[0].decode()
         for rcpt in one.rcpts:
             address = rcpt.partition("<")[2].partition(">")[0]
             arrived.setdefault(name, Counter())[address] += 1
