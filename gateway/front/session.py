@@ -299,6 +299,7 @@ class SmtpSession(SMTP):
         return True
 
     def _greeting(self) -> Reply:
+        """The first reply; every subclass has its own."""
         raise NotImplementedError
 
     async def _end(self) -> None:

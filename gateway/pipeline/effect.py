@@ -25,7 +25,7 @@ from gateway.model.verdict import (
 from gateway.pipeline.mishap import mishap
 from gateway.pipeline.relaying import begin
 from gateway.pipeline.services import Outgoing, Relay, Services
-from gateway.pipeline.trace import HeaderFacts, received_field
+from gateway.pipeline.trace import HeaderFacts, on_top, received_field
 from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage
 from gateway.transform import TransformFailed
@@ -119,7 +119,7 @@ class Effect:
         try:
             if relay is None or relay.lost:  # what is not sent yet can be begun anew
                 relay = self._relay = await begin(self._services.next_hop, self._envelope, relay)
-            return await relay.send(_on_top(self._trace, chunks))
+            return await relay.send(on_top(self._trace, chunks))
         finally:
             self._record.times["relay"] = clock() - started
             _relaying.observe(self._record.times["relay"])
@@ -230,8 +230,3 @@ def _by_envelope(group: RecipientGroup) -> list[RecipientGroup]:
     if passes and len(group.recipients) > 1 and any(t.kind is TransformKind.ENCRYPT for t in group.transforms):
         return [replace(group, recipients=(recipient,)) for recipient in group.recipients]
     return [group]
-
-
-def _on_top(trace: bytes, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    yield trace
-    yield from chunks

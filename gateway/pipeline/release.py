@@ -14,7 +14,7 @@ from gateway.metrics import TRANSFORM_FAILURES
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, TransformKind
 from gateway.pipeline.services import Outgoing, Services
-from gateway.pipeline.trace import received_field
+from gateway.pipeline.trace import on_top, received_field
 from gateway.spool import SpooledMessage
 from gateway.transform import TransformFailed
 
@@ -104,7 +104,7 @@ async def _relay(
             replies.append(await relay.rcpt(recipient.address, recipient.parameters))  # noqa: PERF401 - one by one
         if not any(reply.positive for reply in replies):
             return DeliveryResult(tuple(replies))
-        final = await relay.send(_on_top(trace, chunks))
+        final = await relay.send(on_top(trace, chunks))
     finally:
         relay.abort()
     return DeliveryResult(tuple(replies), final)
@@ -114,8 +114,3 @@ def _trace(services: Services, delivery: Delivery) -> bytes:
     recipients = tuple(recipient.address for recipient in delivery.recipients)
     field = received_field(services.hostname, delivery.transaction, delivery.client, recipients, time.time())
     return field + "".join(f"{name}: {value}\r\n" for name, value in delivery.trace).encode("ascii", "replace")
-
-
-def _on_top(trace: bytes, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    yield trace
-    yield from chunks

@@ -6,7 +6,7 @@ Refuses loops: a message with more ``Received`` fields than the setting allows h
 import mmap
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from itertools import islice
@@ -111,6 +111,12 @@ def received_field(hostname: str, transaction: str, client: Client, recipients: 
         f"\tby {hostname} (Civicgate) with {protocol} id {transaction}{to};\r\n"
         f"\t{_date(now)}\r\n"
     ).encode()
+
+
+def on_top(trace: bytes, chunks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """A message with the trace block before its first octet."""
+    yield trace
+    yield from chunks
 
 
 def _safe(address: str) -> bool:
