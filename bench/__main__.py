@@ -25,7 +25,7 @@ from bench.load import NotMeasuredError
 from bench.messages import SIZES
 from bench.report import GATEWAY, POSTFIX, Results, render
 from bench.rows import QUICK, ROWS, Bench, Setup
-from bench.servers import CannotStartError, program
+from bench.servers import CannotStartError, program, sink, taker
 
 EXTRAS = ("memory", "latency")
 IN_FLIGHT = 20
@@ -85,25 +85,36 @@ def measure_memory(setup: Setup, bench: Bench, results: Results) -> None:
             results.problems.append(f"memory, {name}: {problem}")
 
 
-def measure_latency(setup: Setup, bench: Bench, results: Results) -> None:
-    """Small messages while large ones pass, through the gateway and through Postfix in turns."""
+def measure_latency(folder: Path, results: Results) -> None:
+    """Small messages while large ones pass, through the gateway and through Postfix in turns.
+
+    Once with a last server that lets no session wait for another, and once with smtp-sink, which does.
+    """
+    for suffix, last in (("", taker), (", smtp-sink behind", sink)):
+        place = folder / f"latency-{last.__name__}"
+        place.mkdir(mode=0o755)
+        with ExitStack() as stack:
+            setup, large = Setup(place, stack, last), messages.write(place, LARGE)
+            for number in range(REPETITIONS):
+                say(f"latency{suffix}: repetition {number + 1} of {REPETITIONS}")
+                for title, is_postfix in ((GATEWAY, False), (POSTFIX, True)):
+                    try:
+                        _beside(setup, large, title + suffix, is_postfix, results)
+                    except (CannotStartError, NotMeasuredError) as problem:
+                        results.problems.append(f"latency, {title}{suffix}: {problem}")
+
+
+def _beside(setup: Setup, large: Path, title: str, is_postfix: bool, results: Results) -> None:
+    """One repetition through one of them. Raises CannotStartError, NotMeasuredError."""
+    port = setup.postfix.relay if is_postfix else setup.gateway(2, "all").port
     small = messages.content(SMALL)
-    source = latency.large_source(bench.source(LARGE).message, bench.source(LARGE).reading)
-    for number in range(REPETITIONS):
-        say(f"latency: repetition {number + 1} of {REPETITIONS}")
-        for title, is_postfix in ((GATEWAY, False), (POSTFIX, True)):
-            alone = title.replace("45 MB passing", "nothing else")
-            try:
-                port = setup.postfix.relay if is_postfix else setup.gateway(2, "all").port
-                if number == 0:
-                    latency.steady(port, small, 1.0)  # warm
-                    results.latency[alone] = latency.steady(port, small, 2.0)
-                found = latency.measure(port, small, source, LATENCY_SECONDS)
-                results.latency.setdefault(title, latency.Latencies()).add(found)
-                if is_postfix:
-                    setup.postfix.wait_until_empty()
-            except (CannotStartError, NotMeasuredError) as problem:
-                results.problems.append(f"latency, {title}: {problem}")
+    if title not in results.latency:
+        latency.steady(port, small, 1.0)  # warm
+        results.latency[title.replace("45 MB passing", "nothing else")] = latency.steady(port, small, 2.0)
+    found = latency.measure(port, small, latency.large_source(large), LATENCY_SECONDS)
+    results.latency.setdefault(title, latency.Latencies()).add(found)
+    if is_postfix:
+        setup.postfix.wait_until_empty()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Results:
@@ -121,7 +132,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Results:
             if "memory" in options.only:
                 measure_memory(setup, bench, results)
             if "latency" in options.only:
-                measure_latency(setup, bench, results)
+                measure_latency(folder, results)
     finally:
         results.machine["load average after"] = " ".join(f"{value:.1f}" for value in os.getloadavg())
         results.machine["took"] = f"{time.monotonic() - started:.0f} s"

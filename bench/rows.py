@@ -6,7 +6,7 @@ measured runs of all rows take turns, so that what else the machine does falls o
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -95,7 +95,10 @@ class Cell:
 class Setup:
     """The servers. Each starts when a row first asks for it and ends with the stack; one that cannot is not retried."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, folder: Path, stack: ExitStack, last: Callable[[Path], AbstractContextManager[Server]] = sink
+    ) -> None:
+        """``last``: the server at the end of every row."""
         self.folder = folder
         self._stack = stack
         self._gateways: dict[tuple[int, str], Server] = {}
@@ -103,7 +106,7 @@ class Setup:
         self._postfix: Postfix | None = None
         self._clamd: tuple[Path, int] | None = None
         self._amavis: Server | None = None
-        self.sink = stack.enter_context(sink(folder))
+        self.sink = stack.enter_context(last(folder))
 
     def gateway(self, workers: int, rules: str) -> Server:
         """The gateway with ``rules``: ``none``, ``local`` (all but clamd's) or ``all``."""

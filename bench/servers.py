@@ -71,6 +71,14 @@ def sink(_: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def taker(_: Path) -> Iterator[Server]:
+    """The same, but no session waits for another (:mod:`bench.taker`)."""
+    port = free_ports(1)[0]
+    with _process([sys.executable, "-m", "bench.taker", str(port)], None, port) as server:
+        yield server
+
+
+@contextmanager
 def clamd(folder: Path) -> Iterator[tuple[Path, int]]:
     """Clamd as shipped, but with its cache off and a tiny database; the path of its socket and its pid."""
     try:

@@ -1,0 +1,70 @@
+"""An SMTP server that takes every message, forgets it, and lets no session wait for another.
+
+smtp-sink reads one session until its socket is empty; while somebody sends it 45 MB at full speed it answers nobody
+else for a fifth of a second. That is no property of who sends, so the measurement of latency uses this one, for all.
+Refuses nothing; run as ``python -m bench.taker PORT``.
+"""
+
+import asyncio
+import sys
+from typing import cast
+
+import uvloop
+
+_END = b"\r\n.\r\n"
+_CAPABILITIES = b"250-taker\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-8BITMIME\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n250 SMTPUTF8\r\n"
+
+
+class Taking(asyncio.Protocol):
+    """One session. Within content only the end is looked for."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._content = False
+        self._rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(b"220 taker ESMTP\r\n")
+
+    def data_received(self, data: bytes) -> None:
+        """Commands and content as they come, pipelined or in pieces."""
+        data, self._rest = self._rest + data, b""
+        while data:
+            if self._content:
+                head, found, data = data.partition(_END)
+                if not found:
+                    self._rest = head[-4:]
+                    return
+                self._content = False
+                self._transport.write(b"250 2.0.0 Ok\r\n")
+                continue
+            line, found, rest = data.partition(b"\r\n")
+            if not found:
+                self._rest = data
+                return
+            self._command(line[:4].upper())
+            data = b"\r\n" + rest if self._content else rest  # an empty message is a dot behind the command's own CRLF
+
+    def _command(self, verb: bytes) -> None:
+        if verb == b"DATA":
+            self._content = True
+            self._transport.write(b"354 go on\r\n")
+        elif verb == b"EHLO":
+            self._transport.write(_CAPABILITIES)
+        elif verb == b"QUIT":
+            self._transport.write(b"221 2.0.0 Bye\r\n")
+            self._transport.close()
+        else:
+            self._transport.write(b"250 2.0.0 Ok\r\n")
+
+
+async def serve(port: int) -> None:
+    """Until it is killed."""
+    server = await asyncio.get_running_loop().create_server(Taking, "127.0.0.1", port, backlog=1000)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))
