@@ -12,7 +12,10 @@ from typing import cast
 import uvloop
 
 _END = b"\r\n.\r\n"
-_CAPABILITIES = b"250-taker\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-8BITMIME\r\n250-DSN\r\n250-ENHANCEDSTATUSCODES\r\n250 SMTPUTF8\r\n"
+_CAPABILITIES = b"".join(
+    b"250%c%s\r\n" % (b" " if word == b"SMTPUTF8" else b"-", word)
+    for word in (b"taker", b"PIPELINING", b"8BITMIME", b"DSN", b"ENHANCEDSTATUSCODES", b"SMTPUTF8")
+)
 
 
 class Taking(asyncio.Protocol):
@@ -44,10 +47,11 @@ class Taking(asyncio.Protocol):
             if not found:
                 self._rest = data
                 return
-            self._command(line[:4].upper())
-            data = b"\r\n" + rest if self._content else rest  # an empty message is a dot behind the command's own CRLF
+            # An empty message is a dot behind the command's own CRLF.
+            data = b"\r\n" + rest if self._command(line[:4].upper()) else rest
 
-    def _command(self, verb: bytes) -> None:
+    def _command(self, verb: bytes) -> bool:
+        """Answer it; True when content follows."""
         if verb == b"DATA":
             self._content = True
             self._transport.write(b"354 go on\r\n")
@@ -58,6 +62,7 @@ class Taking(asyncio.Protocol):
             self._transport.close()
         else:
             self._transport.write(b"250 2.0.0 Ok\r\n")
+        return self._content
 
 
 async def serve(port: int) -> None:
