@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 # What is tested; `make test T=tests/unit/mime` for one room.
 T ?= tests
+# How long each fuzzer runs.
+FUZZ_SECONDS ?= 3600
 BASE ?= python:3.13-slim-bookworm
 IMAGE ?= civicgate:dev
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -41,6 +43,11 @@ check: setup ## linters, types, layering, configuration and rule cases, document
 .PHONY: bench
 bench: setup ## measure this gateway beside Postfix, on this machine, one table
 	@exec $(BIN)/python -m bench $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each, all at once
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	@exec $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
 .PHONY: setup
 setup: ## install what is missing (done by run, test and check on their own)

@@ -315,7 +315,8 @@ class _Parser:
 
 def _remainder(path: str, span: Span, sealed: bool) -> Part:
     """What the limit on parts leaves unread, as one text, so that who reads texts sees it."""
-    return Part(path, Span(span.start, span.start), span, (), "text/plain", encoding="binary", sealed=sealed)
+    begin, end = Span(span.start, span.start), Span(span.end, span.end)
+    return Part(path, begin, span, (), "text/plain", encoding="binary", sealed=sealed, preamble=begin, epilogue=end)
 
 
 def _or_none(at: int) -> int | None:

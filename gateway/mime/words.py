@@ -7,7 +7,10 @@ import binascii
 import re
 
 from gateway.mime.charsets import to_text
+from gateway.mime.decoding import Decoding
+from gateway.mime.tree import Span
 
+_LINE_END = re.compile(r"\r\n|[\r\n]")
 _WORD = re.compile(r"=\?([^?\s]*)\?([bBqQ])\?([^?]*)\?=")
 
 
@@ -26,8 +29,13 @@ def decode_words(text: str) -> str:
     """Text with its encoded words decoded.
 
     White space between two adjacent words vanishes (RFC 2047 section 6.2). Adjacent words of one charset are joined
-    before they are decoded, because many senders break them inside a character.
+    before they are decoded, because many senders break them inside a character. Line ends that stand in the text or in
+    a word become spaces: readers show a field on one line, and an expression's dot should not stop there.
     """
+    return _LINE_END.sub(" ", _decoded(text))
+
+
+def _decoded(text: str) -> str:
     if "=?" not in text:
         return text
     out: list[str] = []
@@ -54,8 +62,7 @@ def _word_octets(encoding: str, payload: str) -> bytes:
     data = payload.encode("utf-8", "surrogateescape")
     if encoding in "qQ":
         return binascii.a2b_qp(data, header=True)
-    data = data.rstrip(b"=")
     try:
-        return binascii.a2b_base64(data + b"===")
-    except binascii.Error:
-        return binascii.a2b_base64(data[:-1] + b"===") if len(data) > 1 else b""
+        return binascii.a2b_base64(data.rstrip(b"=") + b"===")
+    except binascii.Error:  # one character too many, or foreign ones: read like a body in which they stand
+        return b"".join(Decoding(data, Span(0, len(data)), "base64", 65536))

@@ -24,11 +24,23 @@ from gateway.mime import Mailbox, addresses, decode_words, html_to_text, parse, 
         ("=?utf-8?q?open", "=?utf-8?q?open"),
         ("=?utf-8?q?two words?=", "two words"),
         ("=?utf-7?q?+AGE-?=", "+AGE-"),
+        ("=?utf-8?b?w6lB!Q!?=", "éA"),
     ],
 )
 def test_encoded_words(value: str, expected: str) -> None:
     """RFC 2047, and what senders make of it: split characters, missing padding, spaces inside."""
     assert decode_words(value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["=?utf-8?q?pay_the=0Abudget?=", "=?utf-8?b?cGF5IHRoZQ0KYnVkZ2V0?=", "pay the\rbudget"],
+    ids=["quoted-printable", "base64", "bare CR"],
+)
+def test_a_line_end_in_a_value_is_a_space(value: str) -> None:
+    """Readers show it on one line, so that a rule's expression has to find «the budget» in it."""
+    data = f"Subject: {value}\r\n\r\n".encode()
+    assert part_field(data, parse(data).root, "subject") == "pay the budget"
 
 
 def test_field_values_are_unfolded_and_one_line() -> None:
