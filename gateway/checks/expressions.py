@@ -13,6 +13,7 @@ import hyperscan
 import re2
 
 from gateway.checks.plain import plain_text
+from gateway.checks.validators import NUMERIC
 from gateway.model.finding import Confidence
 from gateway.policy.types import InformationType, Pattern
 
@@ -23,6 +24,8 @@ _USUAL_GAP, _GAP = 8, 200
 """White space within a phrase that is looked back over: at first, and at most."""
 _FOLD = bytes(c + 32 if 65 <= c <= 90 else c if 48 <= c <= 57 or 97 <= c <= 122 else 32 for c in range(256))
 """Capitals small; all that is neither letter nor digit of ASCII is a space."""
+FOLDED_END = 2
+"""Folded text has a space in front, and a word is seen to end with the space behind it."""
 
 
 class Meaning(NamedTuple):
@@ -39,8 +42,12 @@ class Meaning(NamedTuple):
     confidence: Confidence = Confidence.HIGH
     exact: Any = None
     """Compiled ``Pattern.exact``."""
+    group: int = 0
+    """The group of it that is the value."""
     never: Any = None
     """Compiled ``Pattern.never``."""
+    numeric: bool = False
+    """True: the digits of a match alone are its value."""
     presence: bool = False
     """True: only whether it occurs is asked, so that texts without it cost nothing more."""
     exclusion: bool = False
@@ -72,13 +79,17 @@ def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Mea
         behind = rb"" if pattern.exact or pattern.edges == "start" else rb"(?:\b|_)"
         expression = rb"(?:\b|_)(?:" + pattern.regex.encode("ascii") + rb")" + behind
         exact = re2.compile(pattern.exact.encode()) if pattern.exact else None
+        group = 1 if exact is not None and exact.groups else 0
         never = re2.compile(f"(?i)(?:{'|'.join(pattern.never)})".encode()) if pattern.never else None
-        yield Source(expression, PATTERN_FLAGS), Meaning(index, pattern, "", exact=exact, never=never)
+        yield (
+            Source(expression, PATTERN_FLAGS),
+            Meaning(index, pattern, "", exact=exact, group=group, never=never, numeric=pattern.validator in NUMERIC),
+        )
     lists = ((type_.words, type_.word_confidence), *((row.words, row.confidence) for row in type_.word_lists))
     for words, confidence in lists:
         for word in words:
-            for form in _forms(word):
-                source = _source(form, 0)
+            for form in forms_of(word):
+                source = source_of(form, 0)
                 octets = form.encode()
                 tail = len(octets) - len(folded(octets)[1:-1].rstrip()) if source.folded else 0
                 yield (
@@ -87,8 +98,8 @@ def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Mea
                 )
     for word in (*type_.keywords, *type_.exclusions) if type_.patterns else ():
         only_excludes = word not in type_.keywords
-        for form in _forms(word):
-            source = _source(form, PRESENCE_FLAGS)
+        for form in forms_of(word):
+            source = source_of(form, PRESENCE_FLAGS)
             yield source, Meaning(index, None, form, word, presence=True, exclusion=only_excludes)
 
 
@@ -111,7 +122,7 @@ def place_of(meaning: Meaning, data: bytes, end: int) -> tuple[int, int] | None:
     return None
 
 
-def _source(form: str, flags: int) -> Source:
+def source_of(form: str, flags: int) -> Source:
     """Words with letters or digits of ASCII are looked for in folded text; others as they are."""
     pieces = folded(form.encode()).split()
     if pieces:
@@ -119,7 +130,7 @@ def _source(form: str, flags: int) -> Source:
     return Source(r"\s+".join(map(_quoted, form.split())).encode(), flags | WIDE_FLAGS)
 
 
-def _forms(word: str) -> list[str]:
+def forms_of(word: str) -> list[str]:
     """The forms in which a word may be written, accents composed or apart."""
     if word.isascii():
         return [word]
@@ -137,55 +148,16 @@ def _quoted(piece: str) -> str:
     return "".join(c if c.isalnum() or not c.isascii() else f"\\{c}" for c in piece)
 
 
-class Spoken:
-    """Some words as they stand in running text: whatever stands between their pieces, no letter beside them.
-
-    Looks at the words of a text first, since an expression of all alternatives is slow to search.
-    """
-
-    __slots__ = ("_always", "_by_first")
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._by_first: dict[bytes, list[tuple[bytes, re.Pattern[str]]]] = {}
-        self._always: list[re.Pattern[str]] = []
-        for word in words:
-            for form in _forms(word):
-                inner = r"[\W_]+".join(re.escape(piece) for piece in form.split())
-                first = r"(?<![^\W_])" if form[0].isalnum() else ""
-                last = r"(?![^\W_])" if form[-1].isalnum() else ""
-                written = re.compile(f"{first}{inner}{last}", re.IGNORECASE)
-                pieces = folded(form.encode()).split()
-                if pieces:
-                    row = b" %b " % b" ".join(pieces), written
-                    self._by_first.setdefault(pieces[0], []).append(row)
-                else:
-                    self._always.append(written)
-
-    def ends(self, window: bytes) -> tuple[str, list[int]]:
-        """The window's text (empty when nothing is there) and where words end in it."""
-        pieces = window.translate(_FOLD).split()
-        present = list(self._always)
-        known = self._by_first.keys() & pieces
-        if known:
-            words = b" %b " % b" ".join(pieces)
-            present.extend(written for piece in known for row, written in self._by_first[piece] if row in words)
-        if not present:
-            return "", []
-        text = window.decode("utf-8", "ignore")
-        return text, [found.end() for written in present for found in written.finditer(text)]
-
-
-def before(words: Spoken, window: bytes, reach: int) -> tuple[bool, bool]:
-    """Whether one of the words stands in the text before a match, and whether one introduces it.
-
-    Introducing: it ends within ``reach`` characters of the match, no digit between.
-    """
-    text, ends = words.ends(window)
-    for end in ends:
-        between = text[end:]
-        if len(between) <= reach and not any(c.isdigit() for c in between):
-            return True, True
-    return bool(ends), False
+def compiled(sources: Sequence[Source], ids: Sequence[int]) -> hyperscan.Database:
+    """One database of all. Raises :class:`hyperscan.error`."""
+    database = hyperscan.Database()
+    database.compile(
+        expressions=[source.expression for source in sources],
+        ids=list(ids),
+        elements=len(sources),
+        flags=[source.flags for source in sources],
+    )
+    return database
 
 
 def continues(outward: bytes, edges: str) -> bool:

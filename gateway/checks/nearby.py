@@ -1,0 +1,194 @@
+"""The words around a match: where a type's keywords stand near what was found, and whether an exclusion leads to it.
+
+Keywords have one small Hyperscan database a type, run over the whole text when that is cheaper than looking at the
+window of each match, and over windows when the words are so many that a hostile text must have been filled with them:
+the cost stays in proportion to the matches. Refuses words that are cut: half a word at a window's edge is none.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import hyperscan
+
+from gateway.checks.expressions import FOLDED_END, compiled, folded, forms_of, source_of
+
+_WORTH = 16_000
+"""Octets of a text that cost as much to search as one window."""
+_SPARE, _EACH = 64, 16
+"""Words that are looked at in a whole text: at first, and for each match that asks."""
+_SPACE = 0x20
+_CONTEXT = 4
+"""Octets of one character beside a word."""
+
+
+class _Word(NamedTuple):
+    """One form of a keyword or an exclusion."""
+
+    written: re.Pattern[str]
+    """In decoded text: whatever stands between the pieces, no letter beside it."""
+    plain: bool
+    """True: letters and digits of ASCII only, so that folded text shows the whole word."""
+    lead: int
+    """Octets before what folded text shows of it."""
+    tail: int
+    """And behind."""
+
+
+class Spots(NamedTuple):
+    """Where words stand, by their ends."""
+
+    ends: list[int]
+    starts: list[int]
+
+    def last(self, first: int, end: int) -> int:
+        """End of the last word that lies between the two, -1: none."""
+        at = bisect_right(self.ends, end) - 1
+        while at >= 0 and self.ends[at] > first:
+            if self.starts[at] >= first:
+                return self.ends[at]
+            at -= 1
+        return -1
+
+
+_NONE = Spots([], [])
+
+
+class Keywords:
+    """The keywords of one type, compiled when first needed."""
+
+    __slots__ = ("_folded", "_wide", "_window", "_words", "_written")
+
+    def __init__(self, words: Sequence[str], window: int) -> None:
+        """``window``: octets before and behind a match."""
+        self._written = words
+        self._window = window
+        self._words: list[_Word] = []
+        self._folded: hyperscan.Database | None = None
+        self._wide: hyperscan.Database | None = None
+
+    def in_text(self, text: bytes, data: bytes, asking: int) -> Spots | None:
+        """All of a text (``text`` is ``data`` folded); None: windows are cheaper for so many matches that ask."""
+        if asking * _WORTH < len(data):
+            return None
+        return self._spots(text, data, 0, _SPARE + _EACH * asking)
+
+    def in_window(self, text: bytes, data: bytes, start: int, end: int) -> Spots:
+        """Around the match between the two."""
+        first = max(0, start - self._window)
+        last = min(len(data), end + self._window)
+        return self._spots(text[first : last + FOLDED_END], data, first, len(data)) or _NONE
+
+    def _spots(self, text: bytes, data: bytes, offset: int, most: int) -> Spots | None:
+        """``offset``: where ``text`` begins in ``data``. None: more than ``most`` words."""
+        if not self._words and self._written:
+            self._compile()
+        hits: list[tuple[int, int, int]] = []
+        skipped = 0
+
+        def on_match(number: int, start: int, end: int, _flags: int, _context: Any) -> bool:
+            hits.append((number, start, end))
+            return len(hits) > most
+
+        try:
+            if self._folded is not None:
+                self._folded.scan(text, match_event_handler=on_match)
+            folded_hits = len(hits)
+            if self._wide is not None:
+                piece, skipped = _whole_characters(data[offset : offset + len(text)])
+                self._wide.scan(piece, match_event_handler=on_match)
+        except hyperscan.ScanTerminated:
+            return None
+        spots = []
+        for at, (number, start, end) in enumerate(hits):
+            shown = at < folded_hits
+            begin = offset + (0 if shown else skipped)
+            found = _located(self._words[number], data, begin + start, begin + end - (FOLDED_END if shown else 0))
+            if found is not None:
+                spots.append(found)
+        spots.sort(key=itemgetter(1))
+        return Spots([end for _, end in spots], [start for start, _ in spots])
+
+    def _compile(self) -> None:
+        forms = [form for word in self._written for form in forms_of(word)]
+        sources = [source_of(form, hyperscan.HS_FLAG_SOM_LEFTMOST) for form in forms]
+        self._words = [_word(form) for form in forms]
+        shown = [n for n, source in enumerate(sources) if source.folded]
+        other = [n for n, source in enumerate(sources) if not source.folded]
+        self._folded = compiled([sources[n] for n in shown], shown) if shown else None
+        self._wide = compiled([sources[n] for n in other], other) if other else None
+
+
+class Exclusions:
+    """The exclusions of one type. They count directly before a match only, so that a few words are all to look at."""
+
+    __slots__ = ("_always", "_by_last")
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._by_last: dict[bytes, list[re.Pattern[str]]] = {}
+        self._always: list[re.Pattern[str]] = []
+        for form in dict.fromkeys(form for word in words for form in forms_of(word)):
+            pieces = folded(form.encode()).split()
+            if pieces:
+                self._by_last.setdefault(pieces[-1], []).append(_written(form))
+            else:
+                self._always.append(_written(form))
+
+    def last_end(self, text: bytes, data: bytes, first: int, end: int) -> int:
+        """End of the last exclusion between the two, -1: none. ``text``: ``data`` folded."""
+        pieces = text[first + 1 : end + 1].split()
+        known = self._by_last.keys() & pieces
+        if not known and not self._always:
+            return -1
+        while 0 < first < end and text[first] != _SPACE and text[first + 1] != _SPACE:  # not in the middle of a word
+            first += 1
+        shown = data[first:end].decode("utf-8", "ignore")
+        patterns = [*self._always, *(pattern for piece in known for pattern in self._by_last[piece])]
+        last = max((found.end() for pattern in patterns for found in pattern.finditer(shown)), default=-1)
+        return end - len(shown[last:].encode()) if last >= 0 else -1
+
+
+def _whole_characters(piece: bytes) -> tuple[bytes, int]:
+    """A piece of UTF-8 without what is cut at its ends, and how much that is in front."""
+    skipped = 0
+    while skipped < min(_CONTEXT, len(piece)) and piece[skipped] & 0xC0 == 0x80:
+        skipped += 1
+    return piece[skipped:].decode("utf-8", "ignore").encode(), skipped
+
+
+def _written(form: str) -> re.Pattern[str]:
+    """A word in running text: whatever stands between its pieces, no letter beside it."""
+    inner = r"[\W_]+".join(re.escape(piece) for piece in form.split())
+    first = r"(?<![^\W_])" if form[0].isalnum() else ""
+    last = r"(?![^\W_])" if form[-1].isalnum() else ""
+    return re.compile(f"{first}{inner}{last}", re.IGNORECASE)
+
+
+def _word(form: str) -> _Word:
+    shown = folded(form.encode())[1:-1]
+    seen = bool(shown.strip())
+    return _Word(
+        _written(form),
+        form.isascii() and form.replace(" ", "").isalnum(),
+        len(shown) - len(shown.lstrip()) if seen else 0,
+        len(shown) - len(shown.rstrip()) if seen else 0,
+    )
+
+
+def _located(word: _Word, data: bytes, start: int, end: int) -> tuple[int, int] | None:
+    """Where the word stands of which that much was seen; None: it is another one («no.» for «no», «sealé»)."""
+    if word.plain and data[max(0, start - 1) : end + 1].isascii():
+        return start, end
+    start, end = start - word.lead, end + word.tail
+    if start < 0 or end > len(data):
+        return None
+    first = max(0, start - _CONTEXT)
+    while first < start and data[first] & 0xC0 == 0x80:  # not in the middle of a character
+        first += 1
+    before = data[first:start].decode("utf-8", "replace")
+    inside = data[start:end].decode("utf-8", "replace")
+    behind = data[end : end + _CONTEXT].decode("utf-8", "ignore")
+    found = word.written.match(before + inside + behind, len(before))
+    return (start, end) if found is not None and found.end() == len(before) + len(inside) else None
