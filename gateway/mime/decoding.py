@@ -19,6 +19,8 @@ _PADDINGS = 1000
 _SOFT_BREAK = re.compile(rb"=[ \t]*+(?:\r?\n|\r)")
 """Also with white space before the line's end (RFC 2045 section 6.7 rule 3: it is not there), and ended by a bare CR,
 where the C decoder would drop all up to the next LF."""
+_STRAY = re.compile(rb"=(?==)")
+"""Stands for itself. The C decoder would take both for one and lose a line's soft end; so it depends on where pieces end."""
 _UU_BEGIN = re.compile(rb"begin [0-7]{3,4} ")
 _LONGEST_LINE = 100_000
 _UU_NAMES = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
@@ -170,6 +172,8 @@ def _quoted_printable(buffer: Buffer, span: Span, chunk: int) -> Generator[bytes
     rest = b""
     for at in range(span.start, span.end, chunk):
         data = rest + buffer[at : min(at + chunk, span.end)]
+        if b"==" in data:
+            data = _STRAY.sub(b"=3D", data)
         if at + chunk < span.end:
             cut = _safe_cut(data)
             data, rest = data[:cut], data[cut:]

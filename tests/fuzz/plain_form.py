@@ -96,7 +96,7 @@ def _decoded(octets: bytes, charset: str) -> str:
     half = octets[: len(octets) // 2]
     begun = to_text(half, charset, whole=False)
     assert len(begun) <= len(half) + 1
-    if codec and codec not in ("ascii", "utf-16", "utf-32"):
+    if codec and codec not in ("ascii", "utf-16", "utf-32") and len(half) > 3:  # a byte order mark is not cut
         assert text.startswith(begun), "a text that was cut is no beginning of the whole"
     return text
 

@@ -80,6 +80,8 @@ def test_quoted_printable_round_trip_in_chunks_of_any_size(payload: bytes, chunk
         (b"a=zz=", b"a=zz"),
         (b"=e4=E4", b"\xe4\xe4"),
         (b"x=\r\n=41", b"xA"),
+        (b"a==\r\nb", b"a=b"),
+        (b"a===41", b"a==A"),
     ],
 )
 def test_quoted_printable_tolerates(body: bytes, out: bytes) -> None:
