@@ -12,6 +12,11 @@ from gateway.mime.anyof import AnyOf
 
 _OPEN = re.compile(r"<(?=[a-zA-Z!?]|/[a-zA-Z])")
 _TAG = re.compile(r"""</?([a-zA-Z][^\s/>]*+)((?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+)>""")
+_CLEAR_TAG = re.compile(
+    r"""</?([a-zA-Z][a-zA-Z0-9:-]*)((?:\s+[a-zA-Z][\w:-]*(?:="[^"<>]*"|='[^'<>]*')?)*)\s*/?>""", re.ASCII
+)
+"""A tag that every way of reading takes for the same, whatever stands before and behind it."""
+_LONGEST_CLEAR = 200
 _PLAIN_TAG = re.compile(r"</?([a-zA-Z][^\s/<>]*+)([^<>]*+)>?+")
 _SHOWN = re.compile(
     r"""(?<=[\s"'/])(?:alt|title|value|placeholder|aria-label)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""",
@@ -21,6 +26,8 @@ _COMMENT_END = re.compile(r"--!?>")
 _CONDITION = re.compile(r"\[if [^\]]{0,200}\]>", re.IGNORECASE)
 _ZEROS = re.compile(r"&#0++(?=[0-9])")
 _HUGE_NUMBER = re.compile(r"&#[0-9]{8,}+;?")
+_TO_SPACE = dict.fromkeys(map(ord, "\t\r\n\f\xa0"), " ")
+_SPACES = re.compile(r"  +")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _BLOCKS = frozenset(
     {
@@ -52,6 +59,36 @@ _SPEAKING = frozenset({"img", "input", "area", "button", "textarea", "option"})
 _SILENT = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in ("script", "style")}
 
 
+_MOST_MARKS = 1000
+_marks: dict[str, str | None] = {}
+"""What clear tags met so far leave behind (:func:`_mark`): a message repeats a few, and so does the next message."""
+
+
+def _mark(tag: str) -> str | None:
+    """What a tag leaves in the text; None when it has to be read where it stands. A pure function, remembered."""
+    if tag in _marks:
+        return _marks[tag]
+    match = _CLEAR_TAG.fullmatch(tag)
+    mark = None
+    if match is not None:
+        name, attributes = match[1].lower(), match[2]
+        if name not in _SILENT and not (attributes and (name in _SPEAKING or "title" in attributes)):
+            mark = _mark_of(name)
+    if len(_marks) >= _MOST_MARKS:
+        _marks.clear()
+    _marks[tag] = mark
+    return mark
+
+
+def _mark_of(name: str) -> str:
+    """CR for a block, LF for a line break, a space for a cell, nothing for what stands inside a line."""
+    if name == "br":
+        return "\n"
+    if name in _BLOCKS:
+        return "\r"
+    return " " if name in _CELLS else ""
+
+
 def html_to_text(source: str) -> str:
     """The text of an HTML document: tags gone, blocks on lines of their own, white space collapsed, entities resolved.
 
@@ -77,19 +114,16 @@ def _finished(reader: "_Reader") -> str:
     reader.read()
     if reader.aside and not reader.visible:
         reader.out.insert(0, "\n".join(reader.aside) + "\r")  # not at the end: there stands the signature block
-    text = _single_spaced("".join(reader.out))
-    blocks = (block.strip(" ") for block in text.split("\r"))
-    text = "\n".join(block for block in blocks if block)
+    text = _SPACES.sub(" ", "".join(reader.out))
+    blocks = [block for part in text.split("\r") if (block := part.strip(" "))]
+    breaks = "\n" in text
+    text = "\n".join(blocks)
     if "&" in text:
-        text = _single_spaced(unescape(text).replace("\xa0", " "))
-    text = text.replace(" \n", "\n").replace("\n ", "\n")
-    return (_BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text).strip()
-
-
-def _single_spaced(text: str) -> str:
-    while "  " in text:  # halves every run: faster than a pattern, and still linear
-        text = text.replace("  ", " ")
-    return text
+        text = _SPACES.sub(" ", unescape(text).replace("\xa0", " "))
+        breaks = True
+    if breaks:
+        text = _BLANK_LINES.sub("\n\n", text.replace(" \n", "\n").replace("\n ", "\n"))
+    return text.strip()
 
 
 def unescape(text: str) -> str:
@@ -108,9 +142,7 @@ class _Reader:
     __slots__ = ("aside", "broken", "concealed", "depth", "endless", "out", "position", "source", "visible")
 
     def __init__(self, source: str, visible: bool = False) -> None:
-        for space in ("\r\n", "\t", "\r", "\n", "\f", "\xa0"):
-            source = source.replace(space, " ")
-        self.source = source
+        self.source = " ".join(source.split("\r\n")).translate(_TO_SPACE)
         self.visible = visible
         """Leave out what is hidden."""
         self.concealed = ""
@@ -131,6 +163,15 @@ class _Reader:
         source, out = self.source, self.out
         seen = 0
         while (start := source.find("<", seen)) >= 0:
+            if not self.visible:
+                close = source.find(">", start, start + _LONGEST_CLEAR) + 1
+                if close and (mark := _mark(source[start:close])) is not None:
+                    if start > self.position:
+                        out.append(source[self.position : start])
+                    if mark:
+                        out.append(mark)
+                    seen = self.position = close
+                    continue
             if not _OPEN.match(source, start):
                 seen = start + 1  # a lone «<» is text
                 continue
@@ -162,14 +203,10 @@ class _Reader:
         self.position = match.end()
         if self.visible and self._is_hidden(name, attributes, match[0].startswith("</")):
             return
-        if name == "br":
-            self.out.append("\n")
-        elif name in _BLOCKS:
-            self.out.append("\r")
-        elif name in _CELLS:
-            self.out.append(" ")
-        elif name in _SILENT:
+        if name in _SILENT:
             self._pass_silent(name, match)
+        elif mark := _mark_of(name):
+            self.out.append(mark)
         if attributes and (name in _SPEAKING or "title" in attributes):
             for quoted, single, bare in _SHOWN.findall(attributes):
                 self.aside.append(quoted or single or bare)

@@ -9,6 +9,7 @@ import re
 
 from gateway.mime.charsets import codec_of, is_unsafe
 from gateway.mime.fields import HeaderBlock, line_ending, read_header
+from gateway.mime.lineends import line_ends
 from gateway.mime.structured import Structured, media_type, strip_comments, structured
 from gateway.mime.tree import Buffer, Defect, DefectCode, Limits, Message, Part, Span
 from gateway.mime.words import decode_words
@@ -38,7 +39,6 @@ _SEALED = frozenset(
 _INLINE_PGP = (b"-----BEGIN PGP MESSAGE-----", b"-----BEGIN PGP SIGNED MESSAGE-----")
 _MANY = 200
 """Lines like delimiters, each looked at on its own; mail has none or a few."""
-_CHUNK = 1 << 18
 _NO_VALUE = Structured("")
 _DEFAULT_LIMITS = Limits()
 
@@ -293,23 +293,13 @@ class _Parser:
         return self.buffer[at + 3 : tail] == boundary and _TAIL.match(self.buffer, tail) is not None
 
     def look_at_line_ends(self) -> None:
-        """Report NUL, CR without LF, and LF without CR in a message that otherwise uses CRLF. Copies bounded chunks."""
-        buffer, size = self.buffer, len(self.buffer)
-        feeds = returns = pairs = 0
-        nul = False
-        for start in range(0, size, _CHUNK):
-            chunk = buffer if size <= _CHUNK and isinstance(buffer, bytes) else buffer[start : start + _CHUNK]
-            feeds += chunk.count(b"\n")
-            returns += chunk.count(b"\r")
-            pairs += chunk.count(b"\r\n")
-            if chunk[-1] == 13 and buffer[start + _CHUNK : start + _CHUNK + 1] == b"\n":
-                pairs += 1
-            nul = nul or b"\0" in chunk
-        if nul:
-            self.defect(DefectCode.NUL, "", buffer.find(b"\0"))
-        if returns > pairs:
+        """Report NUL, CR without LF, and LF without CR in a message that otherwise uses CRLF."""
+        found = line_ends(self.buffer)
+        if found.nul:
+            self.defect(DefectCode.NUL, "", self.buffer.find(b"\0"))
+        if found.bare_cr:
             self.defect(DefectCode.BARE_CR, "")
-        if pairs and feeds > pairs:
+        if found.pair and found.bare_lf:
             self.defect(DefectCode.BARE_NEWLINE, "")
 
 
