@@ -20,7 +20,7 @@ _SOFT_BREAK = re.compile(rb"=[ \t]*+(?:\r?\n|\r)")
 """Also with white space before the line's end (RFC 2045 section 6.7 rule 3: it is not there), and ended by a bare CR,
 where the C decoder would drop all up to the next LF."""
 _STRAY = re.compile(rb"=(?==)")
-"""Stands for itself. The C decoder would take both for one and lose a line's soft end; so it depends on where pieces end."""
+"""Stands for itself. The C decoder takes both for one and loses a soft line end, or not: as a piece ends there."""
 _UU_BEGIN = re.compile(rb"begin [0-7]{3,4} ")
 _LONGEST_LINE = 100_000
 _UU_NAMES = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
