@@ -54,7 +54,9 @@ def load_policy(settings: Settings) -> tuple[RuleSet, Directory, tuple[Informati
     types = load_types(settings.policy.rules / "types")
     directory = load_directory(settings.policy.directory)
     variables = {"city_name": settings.notices.city_name, "transfer_service": settings.notices.transfer_service}
-    rules = load_rules(settings.policy.rules, frozenset(kind.id for kind in types), variables, directory.role_names)
+    known = frozenset(kind.id for kind in types)
+    own = settings.network.internal_domains
+    rules = load_rules(settings.policy.rules, known, variables, directory.role_names, own)
     return rules, directory, types
 
 
@@ -124,7 +126,7 @@ class Gateway:
             next_hop=self.next_hop,
             inspector=self.inspector,
             scanner=VirusScanner(settings.clamd),
-            transformer=Transformer(settings.encryption, spool, self._plan, settings.inspection.inline),
+            transformer=Transformer(settings.encryption, spool, self._plan),
             store=self._hold,
             exceptions=self._hold.exceptions,
             spool=spool,
@@ -227,7 +229,7 @@ class Gateway:
             rules=rules,
             directory=directory,
             record=self._recorder,
-            transformer=Transformer(settings.encryption, self.pipeline.spool, self._plan, settings.inspection.inline),
+            transformer=Transformer(settings.encryption, self.pipeline.spool, self._plan),
         )
         self.pipeline.install(services)
         self.settings = settings

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
 from gateway.checks.attachment import contradicts, group_of
+from gateway.checks.keyids import LONGEST, armoured, openpgp_keys
+from gateway.checks.links import Links
 from gateway.checks.parts import Reading, is_attachment
 from gateway.checks.plain import plain
 from gateway.checks.reading.kinds import HEAD, Kind, kind_of
 from gateway.checks.reading.names import double_extension, turned
-from gateway.checks.reading.values import Fact, FactCode, File, Found, Text
+from gateway.checks.reading.values import Fact, FactCode, File, Found, Link, Text
 from gateway.checks.tally import Place
 from gateway.mime.decoding import decode, decoded_size
 from gateway.mime.tree import Part
@@ -34,6 +36,8 @@ _TAIL = 4000
 _GRAVE = frozenset({"executable", "script", "media"})
 _NUMBER = re.compile(r"\d(?:[ ._-]?\d){4,}")
 _LONGEST_PART = 300
+_SHOWN_KEYS = 4
+_PGP_BLOCK = b"-----BEGIN PGP MESSAGE"
 
 
 class Attachment(NamedTuple):
@@ -84,6 +88,25 @@ def _ends_in_zip(reading: Reading, part: Part) -> bool:
     return b"PK\x05\x06" in raw
 
 
+def encryption(format_: str, keys: tuple[str, ...], part: str, offset: int = -1) -> Finding:
+    """Something encrypted, and for which keys; ids are no secret."""
+    shown = ", ".join(keys[:_SHOWN_KEYS]) + (f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else "")
+    evidence = "".join(c if c.isprintable() else "?" for c in f"for {shown}" if keys)[:300]
+    return Finding(Check.ENCRYPTION, format_, "\n".join(keys), part, offset, evidence=evidence)
+
+
+def sealed_for(reading: Reading) -> Iterator[Finding]:
+    """What the message itself declares to be encrypted, and for which keys: PGP/MIME and inline PGP."""
+    for part in reading.parts:
+        if part.media_type == "multipart/encrypted":
+            leaf = next((child for child in reversed(part.children) if not child.children), None)
+            keys = openpgp_keys(reading.head(leaf, LONGEST)) if leaf else None
+            yield encryption("openpgp", keys or (), part.path, part.body.start)
+        elif part.is_text and reading.buffer.find(_PGP_BLOCK, part.body.start, part.body.end) >= 0:
+            for block in armoured(reading.shown(part)):
+                yield encryption("openpgp", openpgp_keys(block) or (), part.path, part.body.start)
+
+
 def sealed_parts(reading: Reading) -> Iterator[Finding]:
     """End-to-end encryption that the message itself declares: PGP/MIME and inline PGP."""
     for part in reading.parts:
@@ -103,10 +126,12 @@ def names_made_to_deceive(names: tuple[str, ...], part: str, offset: int = -1) -
             yield Finding(Check.STRUCTURE, DECEPTIVE_NAME, name, part, offset)
 
 
-def look_inside(reading: Reading, readers: OpenReader, settings: InspectionSettings) -> "Inside | None":
+def look_inside(
+    reading: Reading, readers: OpenReader, settings: InspectionSettings, links: Links | None = None
+) -> "Inside | None":
     """The inside of the attachments, None when no part needs a reader (then ``readers`` is not called)."""
     parts = list(parts_to_read(reading))
-    return Inside(reading, parts, readers(settings)) if parts else None
+    return Inside(reading, parts, readers(settings), links) if parts else None
 
 
 class NeedsReader(Exception):
@@ -121,11 +146,15 @@ def elsewhere(_settings: InspectionSettings) -> ReadAttachment:
 class Inside:
     """The inside of one message's attachments, read once: by :meth:`texts`, else by :meth:`findings`."""
 
-    def __init__(self, reading: Reading, parts: list[tuple[Part, Kind]], read: ReadAttachment) -> None:
+    def __init__(
+        self, reading: Reading, parts: list[tuple[Part, Kind]], read: ReadAttachment, links: Links | None = None
+    ) -> None:
         self._reading = reading
         self._parts = parts
         self._read = read
         self._facts: dict[tuple[str, str], tuple[Finding, int]] = {}
+        self._sealed: dict[Finding, None] = {}
+        self._links = links
         self._files: list[Finding] = []
         self._listed = 0
         self._done = False
@@ -146,11 +175,16 @@ class Inside:
                 yield plain(item.text), Place(where, "attachment", again=again)
             elif isinstance(item, Fact):
                 self._fact(part, where, item)
+            elif isinstance(item, Link):
+                if self._links is not None:
+                    self._links.one(item.url, item.words, where)
             elif not (again and "/" not in path):  # the message's own attachments are known already
                 self._file(item, where)
 
     def _fact(self, part: Part, where: str, fact: Fact) -> None:
         """The first of a code and part, and how many there are."""
+        if fact.format and len(self._sealed) < MAX_FILES:
+            self._sealed[encryption(fact.format, fact.keys, where)] = None
         key = (fact.code.value, part.path)
         first, count = self._facts.get(key, (None, 0))
         if first is None:
@@ -180,6 +214,7 @@ class Inside:
         if not self._done:
             deque(self.texts(), maxlen=0)
         yield from self._files
+        yield from self._sealed
         for finding, count in self._facts.values():
             yield (
                 finding

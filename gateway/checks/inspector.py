@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from gateway.checks import hosts
 from gateway.checks.child import Terms, inspect_as_told
 from gateway.checks.inside import NeedsReader, elsewhere
 from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, Means, inspect
@@ -30,7 +31,10 @@ INLINE_CANDIDATES = 400
 """Matches checked exactly on the event loop (some 10 µs each)."""
 CONTENT_UNREADABLE = "content-unreadable"
 """Structure finding: a process ended over a message's attachments, and they were left out."""
-_INLINE = Means(INLINE_CANDIDATES, elsewhere)
+INLINE_TAGS = 4000
+"""Signs «<» in a message read on the event loop; ordinary mail has some hundreds, and hostile HTML costs by the tag."""
+INLINE_PARTS = 64
+_INLINE = Means(INLINE_CANDIDATES, elsewhere, INLINE_PARTS)
 _KEPT_SCANNERS = 4
 _NOT_FREE = "no inspection process became free"
 
@@ -69,6 +73,8 @@ class Inspector:
         """Compile what the questions need, so that the first message does not wait for it."""
         if questions.types:
             self._scanner(questions.types)
+        if Check.LINK in questions.checks:
+            hosts.prepare()
 
     def start(self) -> None:
         """Start one inspection process ahead of the first message. Raises :class:`ControlError`.
@@ -108,7 +114,7 @@ class Inspector:
         package's classes. Raises what the function raises if that is a :class:`CivicgateError`, and
         :class:`ControlError` (``timeout``, ``crashed``, ``limit``, ``unavailable``) when there is no answer.
         """
-        if message.size <= self._settings.inline:
+        if self._is_light(message):
             return function(message.buffer, *args, **kwargs)
         if kwargs:
             raise TypeError("arguments are given by position")
@@ -118,7 +124,7 @@ class Inspector:
     async def _inspect(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> Inspected:
         scanner = self._scanner(questions.types)
         asked = questions.checks & PASSIVE
-        if message.size <= self._settings.inline:
+        if self._is_light(message):
             try:
                 items = inspect(message.buffer, envelope, questions, scanner, self._settings, _INLINE)
             except NeedsReader:
@@ -158,7 +164,7 @@ class Inspector:
         asked = questions.checks & PASSIVE
         if Check.STRUCTURE in asked:
             items = (*items, Finding(Check.STRUCTURE, CONTENT_UNREADABLE, evidence=error.reason))
-        failed = asked & {Check.CONTENT}
+        failed = asked & {Check.CONTENT, Check.ENCRYPTION}
         return Inspected(items, _failures(failed, error.reason, error.detail), asked - failed)
 
     def _key(self, questions: Questions, scanner: Scanner) -> str:
@@ -182,6 +188,13 @@ class Inspector:
             needed = with_companions(self._types, ids)
             scanner = self._scanners[ids] = Scanner([self._types[id_] for id_ in sorted(needed)])
         return scanner
+
+    def _is_light(self, message: SpooledMessage) -> bool:
+        """Whether it can be looked at here: it takes some milliseconds at most, hostile ones some tens."""
+        if message.size > self._settings.inline:
+            return False
+        buffer = message.buffer
+        return (buffer if isinstance(buffer, bytes) else buffer[:]).count(b"<") <= INLINE_TAGS
 
     def _lane(self, message: SpooledMessage) -> "_Lane":
         return self._large if message.size >= LARGE else self._middling

@@ -11,11 +11,15 @@ from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
 from gateway.checks.inside import (
     TYPE_MISMATCH,
     Inside,
+    NeedsReader,
     OpenReader,
     look_inside,
     names_made_to_deceive,
+    sealed_for,
     sealed_parts,
 )
+from gateway.checks.links import Links
+from gateway.checks.markup import look_at_markup
 from gateway.checks.parts import Reading, is_attachment, main_bodies, reads_as_text
 from gateway.checks.plain import plain
 from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
@@ -32,9 +36,13 @@ from gateway.model.finding import Check, Finding, LegendText, Questions
 from gateway.settings import InspectionSettings
 
 PASSIVE = frozenset(
-    {Check.STRUCTURE, Check.HEADER, Check.ATTACHMENT, Check.CONTENT, Check.LEGEND, Check.SIGNATURE_BLOCK}
+    {
+        *(Check.STRUCTURE, Check.HEADER, Check.ATTACHMENT, Check.CONTENT, Check.LEGEND, Check.SIGNATURE_BLOCK),
+        *(Check.LINK, Check.ENCRYPTION),
+    }
 )
 """The checks that :func:`inspect` answers."""
+_NEED_READERS = frozenset({Check.ATTACHMENT, Check.LINK, Check.ENCRYPTION})
 MAX_FIELDS = 200
 """Findings a field name; the last one carries the count of the rest."""
 MAX_BODY_TEXT = 1_000_000
@@ -53,6 +61,8 @@ class Means:
     """Matches in all that are checked exactly; more give a finding ``candidates-capped``."""
     readers: OpenReader | None = None
     """What reads documents and archives; None: they are told by type and name only."""
+    parts: int | None = None
+    """More parts than these are read elsewhere (:class:`NeedsReader`)."""
 
 
 _PLAIN = Means()
@@ -79,33 +89,49 @@ def inspect(
     )
     message = parse(buffer, limits)
     reading = Reading(buffer, message, settings.max_text)
-    inside = _inside(reading, questions, settings, means)
+    if means.parts is not None and len(reading.parts) > means.parts:
+        raise NeedsReader
+    links = Links(questions.domains, questions.wrappers) if Check.LINK in asked else None
+    inside = _inside(reading, questions, settings, means, links)
     found: list[Finding] = []
     if Check.HEADER in asked and questions.headers:
         found.extend(_headers(buffer, message.root, questions.headers))
     if Check.ATTACHMENT in asked:
         found.extend(_attachments(reading))
-    if Check.LEGEND in asked or Check.SIGNATURE_BLOCK in asked:
-        bodies = main_bodies(message.root)
-        if Check.LEGEND in asked:
-            found.extend(_legends([reading.shown(part)[:MAX_BODY_TEXT] for part in bodies], questions.legends))
-        if Check.SIGNATURE_BLOCK in asked:
-            found.append(_signature(reading, bodies, questions.signature_wordings))
+    if Check.ENCRYPTION in asked:
+        found.extend(sealed_for(reading))
+    if links is not None or Check.ATTACHMENT in asked:
+        found.extend(look_at_markup(reading, links, Check.ATTACHMENT in asked, questions.domains))
+    found.extend(_put_there(reading, questions))
     if Check.CONTENT in asked and scanner is not None and questions.types:
         found.extend(_content(reading, questions, scanner, means.candidates, inside))
     if inside is not None:
         found.extend(finding for finding in inside.findings() if finding.check in asked)
+    if links is not None:
+        found.extend(links.findings())
     if Check.STRUCTURE in asked:
         found.extend(_defects(message.defects))
     return tuple(found)
 
 
-def _inside(reading: Reading, questions: Questions, settings: InspectionSettings, means: Means) -> Inside | None:
+def _put_there(reading: Reading, questions: Questions) -> Iterator[Finding]:
+    """Legends and signature blocks of the main bodies."""
+    asked = questions.checks & {Check.LEGEND, Check.SIGNATURE_BLOCK}
+    bodies = main_bodies(reading.message.root) if asked else []
+    if Check.LEGEND in asked:
+        yield from _legends([reading.shown(part)[:MAX_BODY_TEXT] for part in bodies], questions.legends)
+    if Check.SIGNATURE_BLOCK in asked:
+        yield _signature(reading, bodies, questions.signature_wordings)
+
+
+def _inside(
+    reading: Reading, questions: Questions, settings: InspectionSettings, means: Means, links: Links | None
+) -> Inside | None:
     """The inside of attachments, when something asks for it and there are any."""
-    wanted = Check.ATTACHMENT in questions.checks or (Check.CONTENT in questions.checks and questions.types)
+    wanted = questions.checks & _NEED_READERS or (Check.CONTENT in questions.checks and questions.types)
     if means.readers is None or not settings.attachments or not wanted:
         return None
-    return look_inside(reading, means.readers, settings)
+    return look_inside(reading, means.readers, settings, links)
 
 
 def _defects(defects: tuple[Defect, ...]) -> Iterator[Finding]:

@@ -15,6 +15,10 @@ class Check(StrEnum):
     LEGEND = "legend"
     SIGNATURE_BLOCK = "signature-block"
     VIRUS = "virus"
+    LINK = "link"
+    """Links whose words and target disagree, and hosts made to deceive."""
+    ENCRYPTION = "encryption"
+    """What is encrypted end to end, and for which keys."""
 
 
 QUOTED = "quoted"
@@ -37,9 +41,11 @@ class Finding:
     kind: str
     """What it is, by check. structure: defect code (``too-deep``, ``bare-cr``, …). header: field name, lower case.
     attachment: real media type. content: information type id. legend: legend id. signature-block: ``present``,
-    ``identified`` or ``missing``. virus: signature name."""
+    ``identified`` or ``missing``. virus: signature name. link: ``text-mismatch``, ``look-alike``, …
+    (docs/rules.md). encryption: the format (``openpgp``, ``smime``, ``age``, ``zip``, …)."""
     value: str = ""
-    """header: decoded field value. attachment: decoded file name. Else ``""``."""
+    """header: decoded field value. attachment: decoded file name. link: the host that it goes to. encryption: ids of
+    the recipients' keys, set apart by LF. Else ``""``."""
     part: str = ""
     """Path of the part (``1.2``), ``""`` for the message as a whole."""
     offset: int = -1
@@ -130,6 +136,10 @@ class Questions:
     """Whether a match stands in quoted text."""
     near: tuple[Near, ...] = ()
     published: tuple[Published, ...] = ()
+    domains: tuple[str, ...] = ()
+    """The city's own domains: links to what looks like one of them are found."""
+    wrappers: tuple[str, ...] = ()
+    """Hosts that wrap links of others (with all below them)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gateway.model.finding import Check
 from gateway.model.verdict import Disposition, TransformKind
-from gateway.policy.shapes import Id, Instant, Many, Size, Strict, Text
+from gateway.policy.shapes import Id, Instant, KeyId, Many, Size, Strict, Text
 
 
 class CaseAttachment(Strict):
@@ -82,6 +82,13 @@ class CaseSender(Strict):
     lists: Many[Text] = ()
 
 
+class CaseEncrypted(Strict):
+    """Something encrypted, and for which keys."""
+
+    format: Text
+    key_ids: Many[KeyId] = ()
+
+
 class Given(Strict):
     """Facts that a case takes for granted because they need a server or a directory."""
 
@@ -92,6 +99,7 @@ class Given(Strict):
     sender: CaseSender = CaseSender()
     lists: dict[str, Many[Text]] = Field(default_factory=dict)
     """Recipient's address -> what lists it is; ``@city-wide`` marks a city-wide one."""
+    encrypted: tuple[CaseEncrypted, ...] = ()
     inside: bool | None = None
     """Whether the client is the city's own; default: the sender's domain is city.example."""
 

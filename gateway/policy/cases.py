@@ -53,7 +53,7 @@ class CaseResult:
 def run_cases(rules: RuleSet, inspect: Inspect) -> Iterator[CaseResult]:
     """Every case of every rule, those of rules with mode off included."""
     for rule in rules.rules:
-        alone = rules.alone(rule.id)
+        alone = replace(rules.alone(rule.id), domains=(CITY, f"*.{CITY}"))
         for n, case in enumerate(rule.spec.cases):
             problems = run_case(alone, rule, case, inspect)
             yield CaseResult(rule.id, case.it, rule.file, rule.lines[n], problems)
@@ -135,6 +135,7 @@ def given(case: Case, seen: Findings) -> Findings:
     """What was inspected, with the facts that the case takes for granted laid over it."""
     facts = case.given
     items, known = seen.items, seen.known | {Check.VIRUS}
+    items += tuple(Finding(Check.ENCRYPTION, e.format, "\n".join(e.key_ids)) for e in facts.encrypted)
     if facts.virus is not None:
         items = (*items, Finding(Check.VIRUS, facts.virus))
     failed = tuple(ControlFailure(check, "unavailable", "given by the case") for check in facts.failed)

@@ -17,9 +17,11 @@ from gateway.policy.conditions import (
     ContentIs,
     ControlFailed,
     DirectionIs,
+    EncryptedIs,
     ExceptionFor,
     HeaderIs,
     KindIs,
+    LinkIs,
     RecipientIs,
     SenderIs,
     SignatureBlockMissing,
@@ -192,6 +194,8 @@ _LISTED: Mapping[str, Callable[[Strict], Node]] = {
     "header": HeaderIs,
     "attachment": AttachmentIs,
     "content": ContentIs,
+    "link": LinkIs,
+    "encrypted": EncryptedIs,
 }
 
 

@@ -16,6 +16,27 @@ from gateway.model.finding import QUOTED, Check, Confidence, Finding, Near, publ
 from gateway.policy.logic import NO, UNKNOWN, YES, Aspect, Facts, Node
 
 AUTO_SUBMITTED = "auto-submitted"
+CLASSES = {
+    "media": (
+        *("audio/*", "video/*", "application/ogg", "application/mp4", "application/mxf", "application/x-matroska"),
+        *("application/vnd.rn-realmedia*", "application/vnd.apple.mpegurl", "application/x-shockwave-flash"),
+    ),
+    "image": ("image/*",),
+    "archive": (
+        *("application/zip", "application/x-rar", "application/vnd.rar", "application/x-7z-compressed"),
+        *("application/*gzip", "application/x-bzip2", "application/x-xz", "application/x-tar", "application/zstd"),
+        *("application/x-lzma", "application/x-lzh*", "application/x-iso9660-image"),
+        "application/vnd.ms-cab-compressed",
+    ),
+    "document": (
+        *("application/pdf", "application/msword", "application/vnd.ms-*", "application/vnd.openxmlformats-*"),
+        *("application/vnd.oasis.opendocument*", "application/rtf", "text/rtf", "application/cdfv2", "text/csv"),
+    ),
+}
+"""Classes of attachments by their real types."""
+_AROUND = re.compile(r"\s*([,=+])\s*")
+_KEY_ID, _V4, _V6 = 16, 40, 64
+"""Hexadecimal digits of an OpenPGP key id and of fingerprints of versions 4 and 6."""
 
 
 class Names:
@@ -211,9 +232,9 @@ class HeaderIs(Node):
 
 
 class AttachmentIs(Node):
-    """At least ``count`` attachments for which all keys hold."""
+    """At least ``count`` attachments for which all keys hold, with more than ``total_over`` octets together."""
 
-    __slots__ = ("count", "declared", "name", "over", "text", "type", "under")
+    __slots__ = ("count", "declared", "family", "name", "over", "text", "total", "type", "under")
     checks = frozenset({Check.ATTACHMENT})
 
     def __init__(self, spec: Any) -> None:
@@ -223,8 +244,12 @@ class AttachmentIs(Node):
         self.over = spec.size.over if spec.size else None
         self.under = spec.size.under if spec.size else None
         self.count = spec.count
+        self.total: int | None = spec.total_over
+        self.family = Names(t for name in spec.class_ for t in CLASSES[name]) if spec.class_ else None
         keys = [(w, n.words) for w, n in (("type", self.type), ("declared", self.declared), ("name", self.name)) if n]
-        bounds = [(w, f"{n:,} octets") for w, n in (("over", self.over), ("under", self.under)) if n is not None]
+        keys += [("class", " or ".join(spec.class_))] if spec.class_ else []
+        limits = (("over", self.over), ("under", self.under), ("together over", self.total))
+        bounds = [(w, f"{n:,} octets") for w, n in limits if n is not None]
         self.text = " ".join(["an attachment", *(f"{w} {v}" for w, v in [*keys, *bounds])])
         if self.count > 1:
             self.text += f", at least {self.count}"
@@ -233,6 +258,7 @@ class AttachmentIs(Node):
         # Windows drops dots and spaces at the end of a name: «run.exe.» is run.exe.
         return (
             (self.type is None or self.type.match(f.kind.lower()))
+            and (self.family is None or self.family.match(f.kind.lower()))
             and (self.declared is None or self.declared.match(f.declared.lower()))
             and (self.name is None or self.name.match(f.value.lower().rstrip(". \t")))
             and (self.over is None or f.size > self.over)
@@ -241,7 +267,10 @@ class AttachmentIs(Node):
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
         rows = facts.of(Check.ATTACHMENT)
-        found = bool(rows) and sum(f.count for f in rows if self._holds(f)) >= self.count
+        if not rows:
+            return facts.seen(Check.ATTACHMENT, False)
+        held = [f for f in rows if self._holds(f)]
+        found = sum(f.count for f in held) >= self.count and (self.total is None or _octets(held) > self.total)
         return facts.seen(Check.ATTACHMENT, found)
 
     def words(self) -> str:
@@ -249,6 +278,92 @@ class AttachmentIs(Node):
 
     def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
         return _list(f for f in facts.of(Check.ATTACHMENT) if self._holds(f))
+
+
+def _octets(rows: Iterable[Finding]) -> int:
+    """Octets of attachments together; one with two names counts once."""
+    sizes = {(f.part, f.offset, n if f.offset < 0 else 0): f.size for n, f in enumerate(rows)}
+    return sum(sizes.values())
+
+
+class LinkIs(Node):
+    """A link of one of these kinds, or any that was found, to one of these hosts."""
+
+    __slots__ = ("hosts", "kinds", "text", "without")
+    checks = frozenset({Check.LINK})
+
+    def __init__(self, spec: Any) -> None:
+        self.kinds = Names(spec.kind) if spec.kind else None
+        self.hosts = Names(spec.host) if spec.host else None
+        self.without = Names(spec.except_) if spec.except_ else None
+        self.text = "a link" + (f" of kind {' or '.join(spec.kind)}" if spec.kind else "")
+        self.text += f" to {self.hosts.words}" if self.hosts else ""
+        self.text += f" but not to {self.without.words}" if self.without else ""
+
+    def _holds(self, f: Finding) -> bool:
+        return (
+            (self.kinds is None or self.kinds.match(f.kind))
+            and (self.hosts is None or self.hosts.match(f.value))
+            and (self.without is None or not self.without.match(f.value))
+        )
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        rows = facts.of(Check.LINK)
+        return facts.seen(Check.LINK, bool(rows) and any(map(self._holds, rows)))
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return _list(f for f in facts.of(Check.LINK) if self._holds(f))
+
+
+class EncryptedIs(Node):
+    """Something is encrypted in one of these formats, and the keys that it names are none of these."""
+
+    __slots__ = ("formats", "keys", "text")
+    checks = frozenset({Check.ENCRYPTION})
+
+    def __init__(self, spec: Any) -> None:
+        self.formats = frozenset(spec.format)
+        self.keys = tuple(map(key_form, spec.key_ids_without))
+        self.text = "something is encrypted" + (f" ({' or '.join(spec.format)})" if spec.format else "")
+        self.text += f", but not for {' or '.join(spec.key_ids_without)}" if self.keys else ""
+
+    def _holds(self, f: Finding) -> bool:
+        if self.formats and f.kind not in self.formats:
+            return False
+        named = [key_form(key) for key in f.value.split("\n") if key]
+        return not any(same_key(key, other) for key in self.keys for other in named)
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        rows = facts.of(Check.ENCRYPTION)
+        return facts.seen(Check.ENCRYPTION, bool(rows) and any(map(self._holds, rows)))
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return _list(f for f in facts.of(Check.ENCRYPTION) if self._holds(f))
+
+
+def key_form(key: str) -> str:
+    """An id of a key as ids are compared: small letters, no ``0x``, no space around ``,`` and ``=``."""
+    serial, at, issuer = key.strip().lower().partition("@")
+    if at:
+        tight = _AROUND.sub(r"\1", issuer.strip())
+        return f"{serial.replace(':', '').lstrip('0') or '0'}@{tight}"
+    return serial.removeprefix("0x")
+
+
+def same_key(one: str, other: str) -> bool:
+    """True for equal ids, and for an OpenPGP fingerprint and its key id (RFC 9580 section 5.5.4). Forms compared."""
+    if one == other:
+        return True
+    short, long = sorted((one, other), key=len)
+    if len(short) != _KEY_ID or "@" in long:
+        return False
+    return (len(long) == _V4 and long.endswith(short)) or (len(long) == _V6 and long.startswith(short))
 
 
 class ContentIs(Node):

@@ -16,7 +16,7 @@ from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Published
 from gateway.model.verdict import Transform, TransformKind
 from gateway.policy.compiled import Rule, compile_rule
-from gateway.policy.ruleset import RuleSet
+from gateway.policy.ruleset import WRAPPERS, RuleSet
 from gateway.policy.schema import RuleFile
 from gateway.policy.wordlists import read_words
 from gateway.source import Document, Path_, read_yaml, validate
@@ -36,12 +36,14 @@ def load_rules(
     known_types: frozenset[str] | None = None,
     variables: Mapping[str, str] = DEFAULT_VARIABLES,
     known_roles: frozenset[str] | None = None,
+    domains: tuple[str, ...] = (),
 ) -> RuleSet:
     """Load and compile every ``*.yaml`` below ``folder`` but ``types/``, in the order of their paths.
 
     ``known_types``: ids that ``content.types`` may name, None: not checked. ``variables``: values of ``{placeholders}``
     in texts and lines; ``{city_name_capitals}`` and the like are made from each. ``known_roles``: roles that
-    ``approvers`` and ``notify`` may name, None: not checked. Raises :class:`ConfigErrors` with all problems.
+    ``approvers`` and ``notify`` may name, None: not checked. ``domains``: the city's own, for links. Raises
+    :class:`ConfigErrors` with all problems.
     """
     values = {**variables, **{f"{name}_capitals": text.upper() for name, text in variables.items()}}
     digest = hashlib.sha256()
@@ -66,6 +68,8 @@ def load_rules(
         errors.extend(_unknown_names(spec, document, known_types, "type", "information type", "near"))
     published = _published(folder, [document for _, document in read], errors)
     digest.update(repr([(p.name, sorted(p.values)) for p in published]).encode() if published else b"")
+    wrappers = _wrappers(folder, errors)
+    digest.update("\n".join(wrappers).encode())
     if not errors:
         rules = tuple(
             compile_rule(spec, document, place, lambda text: fill(text, values))
@@ -74,7 +78,7 @@ def load_rules(
         errors.extend(_wordings(rules, [document for _, document in read]))
     if errors:
         raise ConfigErrors(errors)
-    return RuleSet(rules, digest.hexdigest(), published)
+    return RuleSet(rules, digest.hexdigest(), published, domains, wrappers)
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:
@@ -141,6 +145,18 @@ def _published(folder: Path, documents: Iterable[Document], errors: list[ConfigE
             values = frozenset("".join(c for c in row.casefold() if c.isalnum()) for row in rows)
             found[name] = Published(name, values)
     return tuple(found.values())
+
+
+def _wrappers(folder: Path, errors: list[ConfigError]) -> tuple[str, ...]:
+    """Hosts that wrap links of others; none when there is no such file."""
+    path = folder / WRAPPERS
+    if not path.exists():
+        return ()
+    try:
+        return tuple(row.lower().removeprefix("*.") for row in read_words(path, ConfigError("", str(path))))
+    except ConfigErrors as error:
+        errors.extend(error.errors)
+        return ()
 
 
 def _placeholders(document: Document, values: Mapping[str, str]) -> Iterable[ConfigError]:

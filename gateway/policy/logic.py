@@ -17,6 +17,9 @@ NO, UNKNOWN, YES = 0, 1, 2
 UNREAD = frozenset({"text-truncated", "candidates-capped", "content-unreadable"})
 """Structure findings which say that the content check reached a limit: what it did not find is not known."""
 
+_UNANSWERED = (frozenset({Check.CONTENT}), frozenset({Check.CONTENT, Check.ENCRYPTION}))
+"""Checks without a full answer then; the second when attachments could not be read to the end."""
+
 
 class Truth(IntEnum):
     """Kleene's three values; ``all`` is min, ``any`` is max, ``not`` is 2 - x."""
@@ -67,7 +70,7 @@ class Facts:
         for finding in findings.items:
             self.by_check.setdefault(finding.check, []).append(finding)
             if finding.kind in UNREAD and finding.check is Check.STRUCTURE:
-                self.known -= {Check.CONTENT}
+                self.known -= _UNANSWERED[finding.kind == "content-unreadable"]
         self.now = now
         self.exceptions = exceptions
 

@@ -15,9 +15,12 @@ FROM_ATTACHMENTS = (
     *("type-mismatch", "double-extension", "deceptive-name"),
     *("archive-limit", "archive-encrypted", "content-encrypted", "smime-encrypted", "pgp-encrypted", "unreadable"),
     *("content-unreadable", "office-macros", "pdf-javascript", "pdf-launch", "embedded-object", "remote-template"),
-    "hidden-member",
+    *("hidden-member", "office-autoexec", "office-xlm", "office-dde", "disk-image", "shortcut", "script-file"),
+    *("active-document", "html-script", "html-smuggling", "html-login-form"),
 )
 """Structure codes that the attachment check finds."""
+WRAPPERS = "link-wrappers.txt"
+"""In the folder of rules: hosts that wrap links of others, one a line."""
 
 _KEPT = 1000
 """Combinations of rules whose questions are remembered."""
@@ -33,6 +36,10 @@ class RuleSet:
     """SHA-256 (hex) over the files' names and octets: the version in logs and records."""
     published: tuple[Published, ...] = ()
     """Values that the city itself publishes, by the files that rules exclude."""
+    domains: tuple[str, ...] = ()
+    """The city's own domains, ``*.`` in front of those that stand for their sub-domains alone."""
+    wrappers: tuple[str, ...] = ()
+    """Hosts that wrap links of others: the file :data:`WRAPPERS`."""
 
     @cached_property
     def active(self) -> tuple[Rule, ...]:
@@ -70,6 +77,8 @@ class RuleSet:
             quoted=any(node.quoted for node in contents),
             near=near,
             published=tuple(p for p in self.published if p.name in excluded),
+            domains=self.domains if Check.LINK in checks or Check.ATTACHMENT in checks else (),
+            wrappers=self.wrappers if Check.LINK in checks else (),
         )
 
     @cached_property
@@ -83,7 +92,7 @@ class RuleSet:
             if len(self._narrowed) >= _KEPT:
                 self._narrowed.clear()
             others = tuple(rule if rule.id in ids else replace(rule, mode=Mode.OFF) for rule in self.rules)
-            known, whole = RuleSet(others, self.digest, self.published).questions, self.questions
+            known, whole = replace(self, rules=others).questions, self.questions
             if Check.CONTENT in known.checks:
                 known = replace(
                     known, types=whole.types, quoted=whole.quoted, near=whole.near, published=whole.published
@@ -112,7 +121,7 @@ class RuleSet:
         if found is None:
             raise KeyError(rule)
         others = tuple(replace(r, mode=Mode.OFF) for r in self.rules if r.id != rule)
-        return RuleSet((replace(found, mode=Mode.ENFORCE), *others), self.digest, self.published)
+        return replace(self, rules=(replace(found, mode=Mode.ENFORCE), *others))
 
 
 def _nodes(rule: Rule) -> Iterable[Node]:

@@ -19,6 +19,7 @@ from gateway.policy.shapes import (
     Duration,
     FileBelow,
     Id,
+    KeyId,
     Level,
     Lines,
     Many,
@@ -135,11 +136,44 @@ class AttachmentCondition(Strict):
     type: Many[Text] = ()
     declared: Many[Text] = ()
     name: Many[Text] = ()
+    class_: Annotated[Many[Literal["media", "image", "archive", "document"]], Field(alias="class")] = ()
     size: SizeCondition | None = None
     count: Annotated[int, Field(ge=1)] = 1
+    total_over: Size | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "AttachmentCondition":
+        some_key(self)
+        return self
+
+
+LinkKind = Literal[
+    "text-mismatch", "look-alike", "other-tld", "mixed-script", "user-info", "ip-address", "script", "form"
+]
+EncryptionFormat = Literal["openpgp", "smime", "age", "zip", "7z", "rar", "archive", "pdf", "office", "opendocument"]
+
+
+class LinkCondition(Strict):
+    """Links: some link of one of these kinds goes to one of these hosts."""
+
+    kind: Many[LinkKind] = ()
+    host: Many[Text] = ()
+    except_: Annotated[Many[Text], Field(alias="except")] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> "LinkCondition":
+        some_key(self)
+        return self
+
+
+class EncryptedCondition(Strict):
+    """Something in the message is encrypted, in one of these formats, for none of these keys."""
+
+    format: Many[EncryptionFormat] = ()
+    key_ids_without: Many[KeyId] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> "EncryptedCondition":
         some_key(self)
         return self
 
@@ -204,6 +238,8 @@ class Condition(Strict):
     header: Many[HeaderCondition] = ()
     attachment: Many[AttachmentCondition] = ()
     content: Many[ContentCondition] = ()
+    link: Many[LinkCondition] = ()
+    encrypted: Many[EncryptedCondition] = ()
     virus: Annotated[
         tuple[str, ...],
         Written(

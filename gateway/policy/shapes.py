@@ -28,6 +28,8 @@ T = TypeVar("T")
 ID_PATTERN = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
 FILE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*$"
 """A file below a folder: never above it, never hidden."""
+KEY_ID_PATTERN = r"^(?:(?:0[xX])?[0-9A-Fa-f]{16,64}|[0-9A-Fa-f:]{1,80}@.+|ssh-[a-z0-9]+ \S+)$"
+"""OpenPGP key id or fingerprint, S/MIME subject key identifier or ``serial@issuer``, age's tag of an SSH key."""
 REPLY_LINE = 400
 """Octets of a reply line at most: RFC 5321 section 4.5.3.1.5 allows 512 with code, ids and CRLF, which are added."""
 
@@ -128,6 +130,7 @@ Text = Annotated[str, Field(min_length=1)]
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 FileBelow = Annotated[str, Written(_file_below, {"type": "string", "pattern": FILE_PATTERN})]
 ReplyText = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _ascii_lines(v) if isinstance(v, str) else v)]
+KeyId = Annotated[str, Field(pattern=KEY_ID_PATTERN)]
 Lines = Annotated[
     Some[str],
     Written(_text_lines, {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),

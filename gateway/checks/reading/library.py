@@ -68,12 +68,18 @@ def read_archive(data: Buffer, budget: Budget) -> Iterator[Item]:
                     support(archive)
         if library.archive_read_open_memory(archive, octets, len(data)) != _OK:
             raise _error(library, archive)
-        yield from _entries(library, archive, budget)
+        yield from _entries(library, archive, budget, data)
     finally:
         library.archive_read_free(archive)
 
 
-def _entries(library: Any, archive: ctypes.c_void_p, budget: Budget) -> Iterator[Item]:
+def _format_of(data: Buffer) -> str:
+    """The name of an archive that can have a password."""
+    head = bytes(data[:8])
+    return "7z" if head.startswith(b"7z\xbc\xaf") else "rar" if head.startswith(b"Rar!") else "archive"
+
+
+def _entries(library: Any, archive: ctypes.c_void_p, budget: Budget, data: Buffer) -> Iterator[Item]:
     entry = ctypes.c_void_p()
     encrypted = 0
     while True:
@@ -97,7 +103,7 @@ def _entries(library: Any, archive: ctypes.c_void_p, budget: Budget) -> Iterator
         else:
             yield Member("content" if name == "data" else name, budget.metered(_octets(library, archive)))
     if encrypted:
-        yield Fact(FactCode.ARCHIVE_ENCRYPTED, "archive with a password")
+        yield Fact(FactCode.ARCHIVE_ENCRYPTED, "archive with a password", _format_of(data))
 
 
 def _octets(library: Any, archive: ctypes.c_void_p) -> Iterator[bytes]:

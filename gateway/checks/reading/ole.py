@@ -61,7 +61,7 @@ class _Compound:
     def items(self, data: Buffer) -> Iterator[Item]:
         names = {s.name for s in self._streams}
         if "encryptedpackage" in names:
-            yield Fact(FactCode.CONTENT_ENCRYPTED, "Office document with a password")
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "Office document with a password", "office")
             return
         if any(step.lower() in _MACRO_NAMES for s in self._streams for step in s.path):
             yield Fact(FactCode.OFFICE_MACROS, "the document holds macros")
@@ -122,7 +122,7 @@ class _Compound:
             return
         flags = int.from_bytes(main[0x0A:0x0C], "little")
         if flags & 0x0100:
-            yield Fact(FactCode.CONTENT_ENCRYPTED, "Word document with a password")
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "Word document with a password", "office")
             return
         table = self._by_place.get((stream.folder, "1table" if flags & 0x0200 else "0table"))
         if table is None:
@@ -134,7 +134,7 @@ class _Compound:
         user = self._by_place.get((stream.folder, "current user"))
         token = self._read(user)[12:16] if user else b""
         if token == b"\xdf\xc4\xd1\xf3" or "encryptedsummary" in names:
-            yield Fact(FactCode.CONTENT_ENCRYPTED, "PowerPoint document with a password")
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "PowerPoint document with a password", "office")
             return
         for text in slide_text(self._read(stream)):
             yield Text("", text)
@@ -143,7 +143,7 @@ class _Compound:
         raw = self._read(stream)
         encrypted, macro_sheet = _globals(raw)
         if encrypted:
-            yield Fact(FactCode.CONTENT_ENCRYPTED, "Excel workbook with a password")
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "Excel workbook with a password", "office")
             return
         if macro_sheet:
             yield Fact(FactCode.OFFICE_MACROS, "the workbook holds a macro sheet")

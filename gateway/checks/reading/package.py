@@ -80,7 +80,7 @@ def _document(archive: Archive, budget: Budget) -> Iterator[Item]:
             if path.endswith(".bin"):
                 continue  # the project itself: its name says all
         if entry.encrypted:
-            yield Fact(FactCode.CONTENT_ENCRYPTED, "a part of the document needs a password")
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "a part of the document needs a password", "opendocument")
             continue
         if path.endswith(_PICTURES):
             continue
@@ -109,7 +109,7 @@ def _part(archive: Archive, entry: Entry, path: str, book: Workbook, budget: Bud
         yield from _other(entry, path, pieces, budget)
         return
     if path == "meta-inf/manifest.xml" and b"encryption-data" in first:
-        yield Fact(FactCode.CONTENT_ENCRYPTED, "OpenDocument with a password")
+        yield Fact(FactCode.CONTENT_ENCRYPTED, "OpenDocument with a password", "opendocument")
     if path.endswith(".rels") and _EXTERNAL.search(first):
         yield Fact(FactCode.REMOTE_TEMPLATE, "loads a template or an object from elsewhere")
     root = _root_of(first)

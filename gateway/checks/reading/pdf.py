@@ -31,10 +31,10 @@ def read_pdf(data: Buffer, budget: Budget) -> Iterator[Item]:
     if not document:
         error = pdfium.FPDF_GetLastError()
         if error == pdfium.FPDF_ERR_PASSWORD:
-            yield Fact(FactCode.CONTENT_ENCRYPTED, "PDF with a password")
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "PDF with a password", "pdf")
             return
         if error == pdfium.FPDF_ERR_SECURITY:
-            yield Fact(FactCode.CONTENT_ENCRYPTED, "PDF with an unknown protection")
+            yield Fact(FactCode.CONTENT_ENCRYPTED, "PDF with an unknown protection", "pdf")
             return
         raise MalformedError(f"PDF: error {error}")
     try:

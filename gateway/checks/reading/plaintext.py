@@ -9,10 +9,13 @@ import binascii
 import re
 from collections.abc import Iterator
 
+from gateway.checks.links import links_of
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.kinds import wide_charset
 from gateway.checks.reading.octets import pieces_of
-from gateway.checks.reading.values import Item, Member, Text
+from gateway.checks.reading.values import Fact, FactCode, Item, Link, Member, Text
+from gateway.checks.smuggling import active_content
+from gateway.checks.tags import tags_of
 from gateway.mime.charsets import to_text
 from gateway.mime.hypertext import html_to_text
 from gateway.mime.tree import Buffer
@@ -50,7 +53,18 @@ def read_markup(data: Buffer, budget: Budget) -> Iterator[Item]:
         budget.check_time()
         raw = bytes(data[at : at + limit])
         charset = wide_charset(raw)
-        yield Text("", html_to_text(raw.decode(charset, "replace") if charset else to_text(raw)))
+        source = raw.decode(charset, "replace") if charset else to_text(raw)
+        yield Text("", html_to_text(source))
+        yield from _active(source.encode("utf-8", "replace"))
+
+
+def _active(data: bytes) -> Iterator[Item]:
+    """Scripts, forms and links of a document."""
+    tags = tags_of(data)
+    for fact in active_content(data, tags):
+        yield Fact(FactCode(fact.code), fact.detail)
+    for url, words in links_of(data, tags):
+        yield Link(url, words)
 
 
 def read_calendar(data: Buffer, budget: Budget) -> Iterator[Item]:
@@ -63,6 +77,6 @@ def read_calendar(data: Buffer, budget: Budget) -> Iterator[Item]:
         except binascii.Error:
             continue
         name = _FILENAME.search(match[0][: match[0].find(b":")])
-        yield Member(name[1].decode("utf-8", "replace") if name else "attachment", pieces_of(content))
+        yield Member(name[1].decode("utf-8", "replace") if name else "attachment", pieces_of(content), seen=False)
     text = to_text(_BINARY.sub(b"", raw))
     yield Text("", text.replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",").replace("\\;", ";"))

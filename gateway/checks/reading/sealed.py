@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
+from gateway.checks.keyids import LONGEST, age_keys, cms_keys, openpgp_keys
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.octets import pieces_of
 from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member
@@ -78,7 +79,7 @@ def read_cms(data: Buffer, budget: Budget) -> Iterator[Item]:
     _, start, end = der.head(at)
     kind = bytes(data[start:end])
     if kind in _ENCRYPTED:
-        yield Fact(FactCode.SMIME_ENCRYPTED, "S/MIME")
+        yield Fact(FactCode.SMIME_ENCRYPTED, "S/MIME", "smime", cms_keys(bytes(data[:LONGEST])))
         return
     at = _enter(der, _enter(der, end, _EXPLICIT), _SEQUENCE)
     tag = der.head(at)[0]
@@ -95,7 +96,7 @@ def read_cms(data: Buffer, budget: Budget) -> Iterator[Item]:
     if kind == _COMPRESSED:
         packed = b"".join(octets)
         octets = _inflated(packed)
-    yield Member("signed content", budget.metered(octets), listed=False, media_type="message/rfc822")
+    yield Member("signed content", budget.metered(octets), listed=False, media_type="message/rfc822", seen=False)
 
 
 def _enter(der: _Der, at: int, wanted: int) -> int:
@@ -119,11 +120,12 @@ def _inflated(packed: bytes) -> Iterator[bytes]:
         raise MalformedError("CMS compression") from error
 
 
-def read_pgp(_data: Buffer, _budget: Budget) -> Iterator[Item]:
+def read_pgp(data: Buffer, _budget: Budget) -> Iterator[Item]:
     """A message or file encrypted with OpenPGP."""
-    yield Fact(FactCode.PGP_ENCRYPTED, "OpenPGP")
+    keys = openpgp_keys(bytes(data[: 2 * LONGEST]))
+    yield Fact(FactCode.PGP_ENCRYPTED, "OpenPGP", "openpgp", keys or ())
 
 
-def read_age(_data: Buffer, _budget: Budget) -> Iterator[Item]:
+def read_age(data: Buffer, _budget: Budget) -> Iterator[Item]:
     """A file encrypted with age."""
-    yield Fact(FactCode.CONTENT_ENCRYPTED, "age")
+    yield Fact(FactCode.CONTENT_ENCRYPTED, "age", "age", age_keys(bytes(data[:LONGEST])))

@@ -38,6 +38,24 @@ class FactCode(StrEnum):
     """An OLE object in a document: a file inside it that a double click opens."""
     REMOTE_TEMPLATE = "remote-template"
     """An Office file that loads its template, or an object, from elsewhere."""
+    OFFICE_AUTOEXEC = "office-autoexec"
+    """Macros that run when the document is opened or closed."""
+    OFFICE_XLM = "office-xlm"
+    """A sheet of Excel 4.0 macros."""
+    OFFICE_DDE = "office-dde"
+    """A field, cell or link that asks another program for its value, and so can start it (DDE)."""
+    DISK_IMAGE = "disk-image"
+    SHORTCUT = "shortcut"
+    """A file that points at a program, a folder or a page, and opens it at a click."""
+    SCRIPT_FILE = "script-file"
+    """A file that a script host of the system runs, by content or by name."""
+    ACTIVE_DOCUMENT = "active-document"
+    """A document of a kind that carries programs: OneNote, compiled help, remote desktop and query files."""
+    HTML_SCRIPT = "html-script"
+    HTML_SMUGGLING = "html-smuggling"
+    """HTML or SVG that hands its reader a file which it carries within."""
+    HTML_LOGIN_FORM = "html-login-form"
+    """HTML with a field for a password that goes elsewhere."""
     HIDDEN_MEMBER = "hidden-member"
     """A member that stands in an archive but not in its directory: some programs see it, some do not."""
 
@@ -56,6 +74,18 @@ class Fact(NamedTuple):
     code: FactCode
     detail: str = ""
     """A few words for people; never content."""
+    format: str = ""
+    """Of what is encrypted: see ``Check.ENCRYPTION``."""
+    keys: tuple[str, ...] = ()
+    """Ids of the keys that it is encrypted for."""
+
+
+class Link(NamedTuple):
+    """A link in a file."""
+
+    url: str
+    words: bytes = b""
+    """What a reader sees of it: HTML, UTF-8."""
 
 
 class Member(NamedTuple):
@@ -69,9 +99,11 @@ class Member(NamedTuple):
     """False: not a file that a person would see (a picture in a document); reported only for what stands in it."""
     media_type: str = ""
     """As the container declares it."""
+    seen: bool = True
+    """False: clamd does not unpack it from such a container (docs/virus.md), so it has to be scanned apart."""
 
 
-Item: TypeAlias = Text | Fact | Member
+Item: TypeAlias = Text | Fact | Link | Member
 Reader: TypeAlias = Callable[[Buffer, "Budget"], Iterator[Item]]
 
 
@@ -88,10 +120,10 @@ class File(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A text, a fact or a file, and the path of what it was found in: ``pay.zip/staff.xlsx, sheet 2``."""
+    """A text, a fact, a link or a file, and the path of what it was found in: ``pay.zip/staff.xlsx, sheet 2``."""
 
     path: str
-    item: Text | Fact | File
+    item: Text | Fact | Link | File
 
 
 class MalformedError(Exception):

@@ -28,6 +28,7 @@ from gateway.checks.reading.values import (
     Found,
     Item,
     LimitReached,
+    Link,
     MalformedError,
     Member,
     Reader,
@@ -133,7 +134,7 @@ class Walk:
                 room = self._budget.text(len(item.text))
                 place = ", ".join(filter(None, (where, item.place)))
                 yield Found(place, item if room >= len(item.text) else Text(item.place, item.text[:room]))
-        elif isinstance(item, Fact):
+        elif isinstance(item, Fact | Link):
             yield Found(where, item)
         else:
             yield from self._member(item, path, depth)

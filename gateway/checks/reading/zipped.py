@@ -171,9 +171,10 @@ def members(archive: Archive, budget: Budget) -> Iterator[Item]:
             continue
         encrypted += entry.encrypted
         hidden += not entry.listed
-        yield Member(entry.name, None if entry.encrypted else budget.metered(archive.read(entry)))
+        seen = entry.listed and entry.method in _COMMON
+        yield Member(entry.name, None if entry.encrypted else budget.metered(archive.read(entry)), seen=seen)
     if encrypted:
-        yield Fact(FactCode.ARCHIVE_ENCRYPTED, f"ZIP, {encrypted} of {len(archive.entries)} members")
+        yield Fact(FactCode.ARCHIVE_ENCRYPTED, f"ZIP, {encrypted} of {len(archive.entries)} members", "zip")
     if hidden and hidden < len(archive.entries):
         yield Fact(FactCode.HIDDEN_MEMBER, f"{hidden} members stand in the ZIP but not in its directory")
 
@@ -292,4 +293,6 @@ def drained(decoder: bz2.BZ2Decompressor | lzma.LZMADecompressor, piece: bytes) 
             return
 
 
+_COMMON = frozenset({0, 8, 12})
+"""Methods that clamd unpacks."""
 _METHODS = {0: _stored, 8: _deflated, 9: inflate64, 12: _bzip2, 14: _lzma, 95: _xz}

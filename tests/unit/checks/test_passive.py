@@ -38,7 +38,11 @@ def test_each_check_answers_alone(look: Inspect, everything: Questions, check: C
     questions = Questions(
         frozenset({check}), everything.headers, everything.types, everything.legends, everything.signature_wordings
     )
-    data = both("SSN 536-90-4399", "<p>SSN 536-90-4399</p>").replace(b"--b--", b"--b\r\nContent-Type: a/b\r\n\r\n\0")
+    sealed = "-----BEGIN PGP MESSAGE-----\r\n\r\nwV4D\r\n-----END PGP MESSAGE-----"
+    plain = f"SSN 536-90-4399\r\n{sealed if check is Check.ENCRYPTION else ''}"
+    data = both(plain, "<p>SSN 536-90-4399 <a href='http://127.1'>").replace(
+        b"--b--", b"--b\r\nContent-Type: a/b\r\n\r\n\0"
+    )
     found = look(data, questions=questions)
     assert {f.check for f in found} == {check}
 

@@ -1,0 +1,142 @@
+"""Active content in HTML and SVG: files that a script puts together in the reader's program, and forms for passwords.
+
+Facts about a document, for rules. Refuses to run anything, and to call a script by itself bad: saved pages are full of
+them. Escapes and broken-up words, as they are used to get past filters, are undone before words are looked for.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from gateway.checks.hosts import below, target_of
+from gateway.checks.tags import Tags, attributes
+
+HTML_SCRIPT = "html-script"
+HTML_SMUGGLING = "html-smuggling"
+HTML_LOGIN_FORM = "html-login-form"
+_MOST = 4 * 1024 * 1024
+"""Octets of a document that are looked through."""
+_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u00([0-9a-fA-F]{2})|u\{0*([0-9a-fA-F]{1,2})\})|%([0-9a-fA-F]{2})")
+_JOINT = re.compile(rb"""["'`]\s*+\+\s*+["'`]""")
+_REFERENCE = re.compile(rb"&#(?:x([0-9a-f]{1,4})|(\d{1,4}));?", re.IGNORECASE)
+_MAKES_FILE = re.compile(
+    rb"createobjecturl|mssaveoropenblob|mssaveblob|showsavefilepicker|new\s+file\s*\(|filesaver|saveas\s*\(",
+    re.IGNORECASE,
+)
+_UNPACKS = re.compile(
+    rb"\batob\s*\(|\batob\b['\"\]]|fromcharcode|uint8array|base64|unescape\s*\(|decodeuricomponent|textdecoder"
+    rb"|\bblob\s*\(|decompressionstream",
+    re.IGNORECASE,
+)
+_DELIVERS = re.compile(
+    rb"\.download\b|setattribute\(\s*['\"]download|\.click\s*\(|dispatchevent|document\.write|innerhtml\s*=|outerhtml"
+    rb"|\beval\s*\(|\bfunction\s*\(\s*['\"]|srcdoc|location(?:\.href)?\s*=|location\.(?:replace|assign)|appendchild",
+    re.IGNORECASE,
+)
+_BULK = re.compile(rb"[A-Za-z0-9+/]{600}|(?:(?:0x[0-9a-f]{1,2}|\d{1,3})\s*,\s*){200}", re.IGNORECASE)
+"""A file as base64 or as a list of numbers."""
+_CARRIER = re.compile(
+    r"\s*data:(?!image/(?:png|jpe?g|gif|bmp|webp|x-icon|svg)|audio/|video/|font/|text/plain)", re.IGNORECASE
+)
+_SENDS = re.compile(
+    rb"\bfetch\s*\(|xmlhttprequest|\$\.(?:ajax|post|get)\b|\baxios\b|sendbeacon|emailjs|api\.telegram|new\s+websocket",
+    re.IGNORECASE,
+)
+_SVG = re.compile(
+    rb"(?:\s|<\?[^>]{0,500}>|<!--.{0,2000}?-->|<!doctype[^>]{0,2000}>)*+<svg[\s>]", re.IGNORECASE | re.DOTALL
+)
+_HANDLER = re.compile(rb"<[^>]{0,2000}?\s(on[a-z]{3,20})\s*=", re.IGNORECASE)
+_ON_PAGE = re.compile(rb"javascript:|vbscript:", re.IGNORECASE)
+
+
+class ActiveContent(NamedTuple):
+    """One fact."""
+
+    code: str
+    detail: str
+    """A few words for people; never content."""
+
+
+def active_content(data: bytes, tags: Tags, domains: tuple[str, ...] = ()) -> Iterator[ActiveContent]:
+    """Facts about one HTML or SVG document, each code once. ``domains``: the city's own, whose forms are no bait."""
+    if tags.scripted:
+        yield ActiveContent(HTML_SCRIPT, "a script in HTML")
+    reason = _smuggles(data[:_MOST], tags)
+    if reason:
+        yield ActiveContent(HTML_SMUGGLING, reason)
+    if any(tag.name == "input" for tag in tags.found):
+        where = _asks_password(data[:_MOST], tags, domains)
+        if where:
+            yield ActiveContent(HTML_LOGIN_FORM, where)
+
+
+def _smuggles(data: bytes, tags: Tags) -> str:
+    """How a document hands over a file that it carries, in words; ``""`` when it does not."""
+    if tags.scripted and _SVG.match(data) and _svg_runs(data, tags):
+        return "SVG with a script"
+    for tag in tags.found if tags.carrying else ():
+        if tag.name in ("embed", "object", "iframe", "a") and _may_carry(data, tag.start, tag.end):
+            reason = _carries(tag.name, attributes(data, tag))
+            if reason:
+                return reason
+    return _unpacks(data) if tags.scripted else ""
+
+
+def _unpacks(data: bytes) -> str:
+    """How a script puts a file together."""
+    code = _undone(data)
+    if not _UNPACKS.search(code):
+        return ""
+    if _MAKES_FILE.search(code):
+        return "a script that makes a file"
+    return "a script that unpacks what it carries" if _DELIVERS.search(code) and _BULK.search(data) else ""
+
+
+def _may_carry(data: bytes, start: int, end: int) -> bool:
+    piece = data[start:end].lower()
+    return b"data:" in piece or b"data&" in piece or b"&#" in piece
+
+
+def _carries(name: str, found: dict[str, str]) -> str:
+    """Why a tag that holds a ``data:`` address gives the reader a file."""
+    source = found.get({"a": "href", "object": "data"}.get(name, "src"), "")
+    if not _CARRIER.match(source):
+        return ""
+    if name == "a":
+        return "a link to a file within itself" if "download" in found or ";base64" in source.lower() else ""
+    return f"<{name}> with its file within"
+
+
+def _svg_runs(data: bytes, tags: Tags) -> bool:
+    if any(tag.name == "script" for tag in tags.found):
+        return True
+    return bool(_ON_PAGE.search(data) or _HANDLER.search(data))
+
+
+def _undone(data: bytes) -> bytes:
+    """Source with escapes resolved and words that were broken up put together."""
+    if b"\\" in data or b"%" in data:
+        data = _ESCAPE.sub(lambda m: bytes((int(m[1] or m[2] or m[3] or m[4], 16),)), data)
+    if b"&#" in data:
+        data = _REFERENCE.sub(lambda m: bytes((min(255, int(m[1], 16) if m[1] else int(m[2])),)), data)
+    return _JOINT.sub(b"", data)
+
+
+def _asks_password(data: bytes, tags: Tags, domains: tuple[str, ...]) -> str:
+    """Where a password would go that somebody types into the page, in words; ``""`` when nothing asks for one."""
+    asks = any(
+        tag.name == "input" and attributes(data, tag).get("type", "").strip().lower() == "password"
+        for tag in tags.found
+    )
+    if not asks:
+        return ""
+    own = frozenset(domain.removeprefix("*.") for domain in domains)
+    for tag in tags.found:
+        if tag.name in ("form", "input"):
+            found = attributes(data, tag)
+            host = target_of(found.get("action", "") or found.get("formaction", "")).host
+            if host and not below(host, own):
+                return f"a form with a password for {host}"
+    if any(tag.name == "script" for tag in tags.found) and _SENDS.search(_undone(data)):
+        return "a form with a password for a script"
+    return ""

@@ -1,0 +1,103 @@
+"""Where in an HTML document the tags stand that links and active content are made of: one pass, all of them.
+
+Hyperscan finds the beginnings, an expression reads one tag's attributes. Refuses to look at more tags than
+:data:`MOST`: a message with more of them is no letter.
+"""
+
+import contextlib
+import html as entities
+import re
+from typing import NamedTuple
+
+import hyperscan
+
+MOST = 3000
+"""Tags of one text that are looked at."""
+_WINDOW = 16_384
+"""Octets of one tag at most."""
+NAMES = ("a", "area", "form", "base", "meta", "script", "svg", "embed", "object", "iframe", "input", "/a")
+_SCRIPTED = (rb"javascript:", rb"vbscript:", rb"[\s\"'/]on[a-z]{3,20}\s*=")
+_CARRYING = (rb"data(?::|&)", rb"&#x?0*(?:58|3a)")
+"""Signs of scripts and of enclosed files outside the names of tags."""
+_ATTRIBUTES = re.compile(rb"""(?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")
+_ATTRIBUTE = re.compile(rb"""([^\s"'>/=]+)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++)))?""")
+_END = len(NAMES) - 1
+_SCRIPT = NAMES.index("script")
+_OF_SCRIPTS, _OF_FILES = len(NAMES), len(NAMES) + 1
+
+
+class Tag(NamedTuple):
+    """One tag."""
+
+    name: str
+    start: int
+    """Octet behind its name."""
+    end: int
+    """Octet behind its ``>``."""
+
+
+class Tags(NamedTuple):
+    """The tags of one document in its order, and signs that stand anywhere in it."""
+
+    found: tuple[Tag, ...]
+    scripted: bool
+    """Scripts, or what runs one."""
+    carrying: bool
+    """``data:`` in some dress."""
+
+
+def _database() -> hyperscan.Database:
+    database = hyperscan.Database()
+    words = [rb"<" + re.escape(name.encode()) + rb"[\s/>]" for name in NAMES]
+    signs = [*_SCRIPTED, *_CARRYING]
+    once = hyperscan.HS_FLAG_CASELESS | hyperscan.HS_FLAG_SINGLEMATCH
+    database.compile(
+        expressions=[*words, *signs],
+        ids=[*range(len(NAMES)), *([_OF_SCRIPTS] * len(_SCRIPTED)), *([_OF_FILES] * len(_CARRYING))],
+        elements=len(words) + len(signs),
+        flags=[hyperscan.HS_FLAG_CASELESS] * len(words) + [once] * len(signs),
+    )
+    return database
+
+
+_DATABASE = _database()
+
+
+def tags_of(data: bytes) -> Tags:
+    """The tags of a document in an encoding that extends ASCII."""
+    seen: list[tuple[int, int]] = []
+
+    def note(name: int, _start: int, stop: int, _flags: int, _context: object) -> bool:
+        seen.append((stop, name))
+        return len(seen) > MOST
+
+    with contextlib.suppress(hyperscan.ScanTerminated):
+        _DATABASE.scan(data, match_event_handler=note)
+    found = []
+    names = {name for _, name in seen}
+    for stop, name in seen:
+        if name >= _OF_SCRIPTS:
+            continue
+        start = stop - 1
+        if data[start] == 62 or name == _END:  # no attributes
+            found.append(Tag(NAMES[name], start, stop))
+            continue
+        whole = _ATTRIBUTES.match(data, start, start + _WINDOW)
+        found.append(Tag(NAMES[name], start, whole.end() if whole else _plain_end(data, start)))
+    return Tags(tuple(found), not names.isdisjoint({_OF_SCRIPTS, _SCRIPT}), _OF_FILES in names)
+
+
+def _plain_end(data: bytes, start: int) -> int:
+    """Of a tag whose quotes do not close: the next ``>``, as browsers that give up do."""
+    end = data.find(b">", start, start + _WINDOW)
+    return min(len(data), start + _WINDOW) if end < 0 else end + 1
+
+
+def attributes(data: bytes, tag: Tag) -> dict[str, str]:
+    """Names in small letters and values with character references resolved; the first of each name counts."""
+    found: dict[str, str] = {}
+    for match in _ATTRIBUTE.finditer(data, tag.start, max(tag.start, tag.end - 1)):
+        name, quoted, single, bare = match.groups()
+        value = (quoted or single or bare or b"").decode("utf-8", "replace")
+        found.setdefault(name.decode("latin-1").lower(), entities.unescape(value) if "&" in value else value)
+    return found
