@@ -182,7 +182,7 @@ class InspectionSettings(Slice):
     max_header_bytes: Size = 1_048_576
     max_text: Size = 10_000_000
     """Octets of decoded text a part that are scanned; more is a finding."""
-    inline: Size = 64 * 1024
+    inline: Size = 128 * 1024
     """Messages up to this size are inspected on the event loop; larger ones in an inspection process."""
     processes: int = Field(default=1, ge=1)
     """Inspection processes a worker."""

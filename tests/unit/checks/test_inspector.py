@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -22,13 +23,13 @@ from gateway.checks.scanner import Scanner
 from gateway.errors import ConfigErrors, ControlError, TransformError
 from gateway.mime.edits import Edit
 from gateway.model.envelope import Envelope
-from gateway.model.finding import Check, Questions
+from gateway.model.finding import Check, Finding, Questions
 from gateway.policy.types import InformationType, Pattern
 from gateway.settings import InspectionSettings, SpoolSettings
 from gateway.spool import Spool, SpooledMessage
 
 MEGABYTE = 1_000_000
-MIDDLING = b"Subject: x\r\n\r\n" + b"some words and no number at all\r\n" * 3000
+MIDDLING = b"Subject: x\r\n\r\n" + b"some words and no number at all\r\n" * 6000
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -81,7 +82,7 @@ def message_of(size: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("size", [2_000, 100_000, 300_000, 3 * MEGABYTE])
+@pytest.mark.parametrize("size", [2_000, 200_000, 300_000, 3 * MEGABYTE])
 async def test_a_process_finds_what_is_found_here(
     inspector: Inspector, envelope: Envelope, everything: Questions, scanner: Scanner, tmp_path: Path, size: int
 ) -> None:
@@ -339,3 +340,30 @@ async def test_shapes_that_stall_others_finish(
     assert not result.failures
     assert longest < 1.0
     message.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Content-Type: text/html\r\n\r\n" + b"<p>a" * 5000,
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 100,
+    ],
+    ids=["tags", "parts"],
+)
+async def test_a_small_message_of_many_pieces_leaves_the_event_loop(
+    inspector: Inspector, envelope: Envelope, everything: Questions, scanner: Scanner, data: bytes
+) -> None:
+    """What costs by the piece is read in a process, however few octets it has, and with the same findings."""
+    ended: list[bool] = []
+
+    def watched(*arguments: Any) -> tuple[Finding, ...]:
+        ended.append(False)
+        found = inspect(*arguments)
+        ended[-1] = True
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "inspect", watched)
+        result = await inspector.inspect(SpooledMessage.of(data), envelope, everything)
+    assert not any(ended)
+    assert result.items == inspect(data, envelope, everything, scanner, InspectionSettings())

@@ -14,8 +14,8 @@ def test_processes_end_with_a_parent_that_is_killed() -> None:
         "from gateway.spool import SpooledMessage\n"
         "async def main():\n"
         "    one = Inspector(InspectionSettings(), ())\n"
-        "    print(await one.run(bad.sleep, SpooledMessage.of(bytes(100000)), 0.0), flush=True)\n"
-        "    await one.run(bad.loop, SpooledMessage.of(bytes(100000)))\n"
+        "    print(await one.run(bad.sleep, SpooledMessage.of(bytes(200000)), 0.0), flush=True)\n"
+        "    await one.run(bad.loop, SpooledMessage.of(bytes(200000)))\n"
         "asyncio.run(main())\n"
     )
     here = Path(__file__).resolve()
