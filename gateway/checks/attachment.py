@@ -90,6 +90,12 @@ _GROUPS = (
     (_TEXTUAL, "text"),
 )
 
+_UNTOLD = (
+    (b"ID3", "audio/mpeg"),
+    (b"caff\0\1", "audio/x-caf"),
+    *((mark, "application/x-shockwave-flash") for mark in (b"FWS", b"CWS", b"ZWS")),
+)
+"""What libmagic does not tell, or only from more than the beginning."""
 _local = threading.local()
 
 
@@ -104,7 +110,8 @@ def real_type(head: bytes) -> str:
         found: str = detector.from_buffer(head)
     except magic.MagicException:
         return UNKNOWN
-    return found.lower() if "/" in found else UNKNOWN
+    found = found.lower() if "/" in found else UNKNOWN
+    return next((type_ for mark, type_ in _UNTOLD if head.startswith(mark)), found) if found == UNKNOWN else found
 
 
 def contradicts(declared: str, filename: str, real: str) -> bool:

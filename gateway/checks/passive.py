@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from gateway.checks.active import active_kind
 from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
 from gateway.checks.inside import (
     TYPE_MISMATCH,
@@ -177,6 +178,11 @@ def _attachments(reading: Reading) -> Iterator[Finding]:
         if not part.children:
             real = real_type(head[:TEXT_HEAD] if reads_as_text(head[:4096]) else head)
         size = decoded_size(reading.buffer, part)
+        active = active_kind(head, part.filename, reads_as_text(head[:4096]))
+        if active is not None:
+            yield Finding(
+                Check.STRUCTURE, active.code.value, part.filename, part.path, part.body.start, evidence=active.what
+            )
         for name in part.filenames or ("",):
             yield Finding(Check.ATTACHMENT, real, name, part.path, part.body.start, declared=part.media_type, size=size)
             if contradicts(part.media_type, name, real):

@@ -6,7 +6,9 @@ reader cannot finish is a fact, and the walk goes on; only a limit of the budget
 
 from collections.abc import Iterable, Iterator
 
+from gateway.checks.active import TAIL, active_kind
 from gateway.checks.attachment import real_type
+from gateway.checks.parts import reads_as_text
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.kinds import HEAD, Kind, kind_of
 from gateway.checks.reading.library import read_archive
@@ -88,7 +90,9 @@ class Walk:
             self._budget.begin(size)
             holding = Holding()
             holding.take(pieces)
-            yield from self._file(holding.done(), name, declared, (), 0)
+            data = holding.done()
+            yield from _active(data, name, "", known=True)
+            yield from self._file(data, name, declared, (), 0)
         except LimitReached as error:
             yield Found("", Fact(error.code, error.detail))
 
@@ -155,6 +159,7 @@ class Walk:
         data = holding.done()
         if member.listed:
             yield Found(where, File(where, member.name, _type_of(data, member), len(data), member.media_type))
+            yield from _active(data, member.name, where)
         if damage is not None:
             yield Found(where, Fact(FactCode.UNREADABLE, str(damage)))
         yield from self._file(data, member.name, member.media_type, path, depth + 1)
@@ -176,6 +181,15 @@ def _type_of(data: Buffer, member: Member) -> str:
         start = head[:200].lstrip()
         return real_type(head[:2048]) if start.startswith(_SCRIPT_STARTS) else "text/plain"
     return _CERTAIN.get(kind) or real_type(head)
+
+
+def _active(data: Buffer, name: str, where: str, known: bool = False) -> Iterator[Found]:
+    """``known``: what its first octets say of it is known already."""
+    head = bytes(data[:HEAD])
+    text = reads_as_text(head[:4096])
+    active = active_kind(head, name, text, bytes(data[max(0, len(data) - TAIL) :]))
+    if active is not None and not (known and active_kind(head, name, text)):
+        yield Found(where, Fact(active.code, active.what))
 
 
 def _has_zip(data: Buffer) -> bool:
