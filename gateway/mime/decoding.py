@@ -29,7 +29,7 @@ _UU_NAMES = frozenset({"x-uuencode", "uuencode", "x-uue", "uue"})
 class Decoding(Iterator[bytes]):
     """A body being decoded. Iterate it; afterwards its counters say what was wrong."""
 
-    __slots__ = ("_stream", "junk", "misplaced_padding", "truncated")
+    __slots__ = ("_stream", "junk", "misplaced_padding", "spare", "truncated")
 
     def __init__(self, buffer: Buffer, span: Span, encoding: str, chunk: int) -> None:
         self.junk = 0
@@ -37,7 +37,9 @@ class Decoding(Iterator[bytes]):
         self.misplaced_padding = 0
         """base64: places where data went on after padding; some readers stop there."""
         self.truncated = False
-        """base64: the last group lacks characters or padding."""
+        """base64: the last group lacks characters or padding. uuencode: lines lack more than spaces could be."""
+        self.spare = 0
+        """uuencode: octets that may still be made of spaces which are not there, so that little never becomes much."""
         if chunk < 1:
             raise ValueError("chunk is at least one octet")
         if encoding == "base64":
@@ -199,6 +201,7 @@ def _safe_cut(data: bytes) -> int:
 def _uuencode(state: Decoding, buffer: Buffer, span: Span, chunk: int) -> Generator[bytes]:
     """Lines between ``begin`` and ``end``; lines outside belong to the reader of the raw text and are left out."""
     rest, inside = b"", False
+    state.spare = span.size // 4
     for at in range(span.start, span.end, chunk):
         data = rest + buffer[at : min(at + chunk, span.end)]
         cut = len(data) if at + chunk >= span.end else data.rfind(b"\n") + 1
@@ -222,7 +225,15 @@ def _uu_line(state: Decoding, line: bytes, inside: bool, out: list[bytes]) -> bo
         return True
     length = (((line[0] - 32) & 63) * 4 + 5) // 3
     try:
-        out.append(binascii.a2b_uu(line[: 1 + length]))  # encoders pad lines differently; surplus is dropped
+        piece = binascii.a2b_uu(line[: 1 + length])  # encoders pad lines differently; surplus is dropped
     except binascii.Error:
         state.junk += len(line)
+        return True
+    eaten = max(len(piece) - (len(line) - 1) * 3 // 4, 0)
+    if eaten > state.spare:  # too much for a transport that strips spaces: lines of a length and nothing more
+        state.truncated = True
+        piece = piece[: len(piece) - eaten]
+    else:
+        state.spare -= eaten
+    out.append(piece)
     return True

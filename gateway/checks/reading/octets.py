@@ -100,6 +100,13 @@ class File(io.RawIOBase):
         self._at = max(0, base + offset)
         return self._at
 
+    def read(self, size: int = -1) -> bytes:
+        """As in io, but without room for what is not there: sizes come from the file, and may say gigabytes."""
+        start = min(self._at, len(self._data))
+        stop = len(self._data) if size is None or size < 0 else min(start + size, len(self._data))
+        self._at += stop - start
+        return bytes(self._data[start:stop])
+
     def readinto(self, buffer: Any) -> int:  # noqa: D102 - as in io
         view = memoryview(buffer).cast("B")
         piece = self._data[self._at : self._at + len(view)]

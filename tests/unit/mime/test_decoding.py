@@ -98,6 +98,15 @@ def test_uuencode_round_trip(payload: bytes, newline: bytes) -> None:
     assert _decoded("x-uuencode", body)[0] == payload
 
 
+def test_uuencoded_lines_of_nothing_but_a_length_are_no_bomb() -> None:
+    """Spaces that a transport has stripped are zeros again; what is decoded is never more than what stands there."""
+    assert _decoded("x-uuencode", b"begin 644 a\n" + b"#0V%T\n" * 20 + b"#\n`\nend\n")[0] == b"Cat" * 20 + bytes(3)
+    body = b"begin 644 a\n" + b"M\n" * 50_000 + b"`\nend\n"
+    out, stream = _decoded("x-uuencode", body)
+    assert len(out) <= len(body) // 4
+    assert stream.truncated
+
+
 def test_unknown_encodings_are_read_as_they_stand() -> None:
     """7bit, 8bit, binary and what nobody defines: the raw octets, in chunks."""
     for encoding in ("7bit", "8BIT", "binary", "x-secret"):

@@ -3,6 +3,7 @@
 import gzip
 import struct
 import time
+import tracemalloc
 import zipfile
 import zlib
 
@@ -85,6 +86,18 @@ def test_declared_sizes_mean_nothing(read: ReadFile) -> None:
     found = read(tnef)
     assert SSN in found.text
     assert found.codes == {"unreadable"}
+
+
+def test_sectors_of_gigabytes_take_no_memory(read: ReadFile) -> None:
+    """A compound file of 1 KB that declares sectors of 4 GB is damaged; nobody makes room for what is not there."""
+    raw = bytearray(compound({"WordDocument": b"\xec\xa5" + bytes(600)}))
+    struct.pack_into("<H", raw, 30, 32)
+    tracemalloc.start()
+    try:
+        assert read(bytes(raw)).codes == {"unreadable"}
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_billion_laughs(read: ReadFile) -> None:
