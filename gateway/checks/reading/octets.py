@@ -100,7 +100,7 @@ class File(io.RawIOBase):
         self._at = max(0, base + offset)
         return self._at
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         """As in io, but without room for what is not there: sizes come from the file, and may say gigabytes."""
         start = min(self._at, len(self._data))
         stop = len(self._data) if size is None or size < 0 else min(start + size, len(self._data))
