@@ -6,6 +6,7 @@ Writes expressions and reads edges; keeps nothing. Refuses nothing: whether Hype
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ _USUAL_GAP, _GAP = 8, 200
 """White space within a phrase that is looked back over: at first, and at most."""
 _FOLD = bytes(c + 32 if 65 <= c <= 90 else c if 48 <= c <= 57 or 97 <= c <= 122 else 32 for c in range(256))
 """Capitals small; all that is neither letter nor digit of ASCII is a space."""
+_LONGEST_GAP = 8
+SHORT_GAP = b" {1,%d}" % _LONGEST_GAP
+"""Between the pieces of a phrase in :func:`squeezed` text."""
+_LONG_GAP = re.compile(b" {%d,}" % (_LONGEST_GAP + 1))
 FOLDED_END = 2
 """Folded text has a space in front, and a word is seen to end with the space behind it."""
 
@@ -89,7 +94,7 @@ def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Mea
     for words, confidence in lists:
         for word in words:
             for form in forms_of(word):
-                source = source_of(form, 0)
+                source = source_of(form, 0, SHORT_GAP)
                 octets = form.encode()
                 tail = len(octets) - len(folded(octets)[1:-1].rstrip()) if source.folded else 0
                 yield (
@@ -99,13 +104,45 @@ def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Mea
     for word in (*type_.keywords, *type_.exclusions) if type_.patterns else ():
         only_excludes = word not in type_.keywords
         for form in forms_of(word):
-            source = source_of(form, PRESENCE_FLAGS)
+            source = source_of(form, PRESENCE_FLAGS, SHORT_GAP)
             yield source, Meaning(index, None, form, word, presence=True, exclusion=only_excludes)
 
 
 def folded(data: bytes) -> bytes:
     """The text as small letters, digits and spaces, octet for octet, with one space more at either end."""
     return b" %b " % data.translate(_FOLD)
+
+
+class Squeezed(NamedTuple):
+    """Folded text without long gaps."""
+
+    text: bytes
+    cuts: list[int]
+    """Where in it something was left out."""
+    gone: list[int]
+    """How much up to there."""
+
+    def place(self, offset: int) -> int:
+        """The same place in the text before."""
+        at = bisect_right(self.cuts, offset) - 1
+        return offset + self.gone[at] if at >= 0 else offset
+
+
+def squeezed(text: bytes) -> Squeezed:
+    """Folded text in which no gap is longer than the expressions of words allow."""
+    if b" " * (_LONGEST_GAP + 1) not in text:
+        return Squeezed(text, [], [])
+    pieces, cuts, gone = [], [], []
+    kept = begin = lost = 0
+    for found in _LONG_GAP.finditer(text):
+        end = found.start() + _LONGEST_GAP
+        pieces.append(text[begin:end])
+        kept, begin = kept + end - begin, found.end()
+        lost += begin - end
+        cuts.append(kept)
+        gone.append(lost)
+    pieces.append(text[begin:])
+    return Squeezed(b"".join(pieces), cuts, gone)
 
 
 def place_of(meaning: Meaning, data: bytes, end: int) -> tuple[int, int] | None:
@@ -122,11 +159,14 @@ def place_of(meaning: Meaning, data: bytes, end: int) -> tuple[int, int] | None:
     return None
 
 
-def source_of(form: str, flags: int) -> Source:
-    """Words with letters or digits of ASCII are looked for in folded text; others as they are."""
+def source_of(form: str, flags: int, gap: bytes = b" +") -> Source:
+    """Words with letters or digits of ASCII are looked for in folded text; others as they are.
+
+    ``gap``: between pieces. Bounded ones are more than twice as fast (:func:`squeezed` makes them enough).
+    """
     pieces = folded(form.encode()).split()
     if pieces:
-        return Source(b" " + b" +".join(pieces) + b" ", flags, folded=True)
+        return Source(b" " + gap.join(pieces) + b" ", flags, folded=True)
     return Source(r"\s+".join(map(_quoted, form.split())).encode(), flags | WIDE_FLAGS)
 
 

@@ -5,6 +5,7 @@ what is known of a value is remembered. Keeps the text for the time of one scan.
 """
 
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,11 +30,16 @@ _EXCLUDING_WINDOW = 48
 _LINK = 1000
 """Octets of a web address that are looked back over."""
 _DIGITS = b"0123456789"
-_JOINS = bytes(c for c in range(256) if chr(c).isascii() and (chr(c).isalnum() or chr(c) in "./_- "))
+_JOINS = frozenset(c for c in range(128) if chr(c).isalnum() or chr(c) in "./_-")
 """Octets beside a match that can make it part of something longer; beside all others there is nothing to ask."""
+_RUN_JOINS = _JOINS | {0x20}
 
 Hit = tuple[tuple[Meaning, ...], int, int]
 """What was found, and where it begins and ends."""
+
+
+_Extent = tuple[bytes, int, int, str]
+"""A value, where its match begins and ends, and what makes it the same as another one."""
 
 
 class Matter(NamedTuple):
@@ -58,9 +64,8 @@ class Judge:
         self._types, self._nearby, self._matter = types, nearby, matter
         self._data = matter.data
         self._hits = hits
-        self._asking: dict[int, int] = {}
+        self._spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._keywords: dict[int, Spots | None] = {}
-        self._valid: dict[tuple[int, str, str], bool] = {}
 
     def words(self, hits: Iterable[Hit]) -> Iterator[Sighting]:
         """Those words of lists, seen in folded text, that really stand there."""
@@ -72,59 +77,55 @@ class Judge:
 
     def patterns(self, tally: Tally, waiting: frozenset[int]) -> Iterator[Sighting]:
         """Those candidates that hold. ``waiting``: types of which the tally does not know everything yet."""
-        seen = tally.seen
         named = self._matter.named
         for meanings, start, end in self._hits:
             for meaning in meanings:
                 pattern = meaning.pattern
                 if pattern is None:
                     found = _word(meaning, self._data, end)
-                    if found is not None:
-                        yield found
-                    continue
-                if pattern.needs_keyword and not self._may_be_near(meaning.type_, start, end):
-                    continue
-                extent = self._extent(meaning, pattern, start, end)
-                if extent is None:
-                    continue
-                value, first, last = extent
-                index = meaning.type_
-                key = digits_of(value) if meaning.numeric else value.decode("utf-8", "replace").casefold()
-                if not pattern.needs_keyword and index not in waiting:
-                    known = seen.get(index, _NOTHING).get(key)
-                    if known is not None and known.confidence >= (
-                        Confidence.HIGH if index in named else pattern.confidence
-                    ):
-                        tally.repeat(known, last, self._matter.place)
-                        continue
-                found = self._sighting(index, pattern, (key, value), first, last)
+                elif pattern.needs_keyword:
+                    found = None
+                    if self._may_be_near(meaning.type_, start, end):
+                        found = self._sighting(meaning, pattern, self._extent(meaning, pattern, start, end))
+                else:
+                    extent = self._extent(meaning, pattern, start, end)
+                    if extent is not None and meaning.type_ not in waiting:
+                        surest = Confidence.HIGH if meaning.type_ in named else pattern.confidence
+                        if self._is_known(meaning, extent, surest, tally):
+                            continue
+                    found = self._sighting(meaning, pattern, extent)
                 if found is not None:
                     yield found
 
-    def _sighting(
-        self, index: int, pattern: Pattern, found: tuple[str, bytes], start: int, end: int
-    ) -> Sighting | None:
-        key, value = found
-        if pattern.validator:
-            asked = (index, pattern.validator, key)
-            valid = self._valid.get(asked)
-            if valid is None:
-                valid = self._valid[asked] = self._is_valid(index, pattern.validator, value)
-            if not valid:
-                return None
+    def _is_known(self, meaning: Meaning, extent: _Extent, surest: Confidence, tally: Tally) -> bool:
+        """Whether the value was seen, as sure as it can be; then that is counted."""
+        known = tally.seen.get(meaning.type_, _NOTHING).get(extent[3])
+        if known is None or known.confidence < surest:
+            return False
+        tally.repeat(known, extent[2], self._matter.place)
+        return True
+
+    def _sighting(self, meaning: Meaning, pattern: Pattern, extent: _Extent | None) -> Sighting | None:
+        if extent is None:
+            return None
+        value, start, end, key = extent
+        index = meaning.type_
+        if pattern.validator and not self._is_valid(index, pattern.validator, value):
+            return None
         confidence = self._confidence(index, pattern, start, end)
         if confidence is None:
             return None
-        return Sighting(index, key, confidence, start, end, _redacted(self._types[index].redaction, key))
+        return Sighting(index, key, confidence, start, end, redacted(self._types[index].redaction, key))
 
-    def _extent(self, meaning: Meaning, pattern: Pattern, start: int, end: int) -> tuple[bytes, int, int] | None:
-        """The value and where the match begins and ends; None when its edges or its words say that it is none."""
-        data = self._data
+    def _extent(self, meaning: Meaning, pattern: Pattern, start: int, end: int) -> _Extent | None:
+        """The value as far as the match goes; None when its edges or its words say that it is none."""
+        data, edges = self._data, pattern.edges
+        joins = _RUN_JOINS if edges == "run" else _JOINS
         if data[start] == _UNDERSCORE:
             start += 1
-        if start and data[start - 1] in _JOINS:
+        if start and data[start - 1] in joins:
             ahead = data[max(0, start - 2) : start][::-1]
-            if continues(ahead, pattern.edges) and not self._labelled(meaning.type_, start):
+            if continues(ahead, edges) and not self._labelled(meaning.type_, start):
                 return None
         if meaning.exact is not None:
             found = meaning.exact.match(data[start : start + EXACT_WINDOW])
@@ -134,48 +135,40 @@ class Judge:
         else:
             end -= data[end - 1] == _UNDERSCORE
             value = data[start:end]
-        if (
-            pattern.edges != "start" and end < len(data) and data[end] in _JOINS
-            and continues(data[end : end + 2], pattern.edges)
-        ):  # fmt: skip
+        if edges != "start" and end < len(data) and data[end] in joins and continues(data[end : end + 2], edges):
             return None
         if meaning.never is not None and meaning.never.fullmatch(value):
             return None
-        return value, start, end
+        return value, start, end, digits_of(value) if meaning.numeric else value.decode("utf-8", "replace").casefold()
 
     def _is_valid(self, index: int, validator: str, value: bytes) -> bool:
-        type_ = self._types[index]
-        if validator != "ip-address" or not (type_.inside or type_.outside):
+        networks = self._nearby[index].networks
+        if validator != "ip-address" or networks is None:
             return VALIDATORS[validator](value)
-        address = address_of(value)
-        if address is None or address.is_unspecified:
-            return False
-        if type_.inside and not any(address in network for network in type_.inside):
-            return False
-        return not any(address in network for network in type_.outside)
+        return networks.hold(value)
 
     def _whole(self, index: int) -> Spots | None:
-        """The keywords of a type in the whole text; None when they are looked for match by match."""
+        """The keywords near all matches of a type; None when they are looked for match by match."""
         if index not in self._keywords:
-            if not self._asking:
-                for meanings, _, _ in self._hits:
+            if not self._spans:
+                for meanings, start, end in self._hits:
                     for meaning in meanings:
-                        self._asking[meaning.type_] = self._asking.get(meaning.type_, 0) + 1
-            keywords, asking = self._nearby[index].keywords, self._asking[index]
-            self._keywords[index] = keywords.in_text(self._matter.folded, self._data, asking)
+                        self._spans[meaning.type_].append((start, end))
+            near = self._nearby[index].keywords
+            self._keywords[index] = near.around(self._matter.folded, self._data, self._spans[index])
         return self._keywords[index]
 
     def _keywords_around(self, index: int, start: int, end: int) -> Spots:
-        whole = self._whole(index)
-        if whole is None:
-            return self._nearby[index].keywords.in_window(self._matter.folded, self._data, start, end)
-        return whole
+        near = self._whole(index)
+        if near is None:
+            near = self._nearby[index].keywords.around(self._matter.folded, self._data, [(start, end)])
+        return near or Spots([], [])
 
     def _may_be_near(self, index: int, start: int, end: int) -> bool:
-        """False when no keyword stands anywhere near, which is cheap to see when all of them are known."""
-        whole = self._whole(index)
+        """False when no keyword stands anywhere near."""
+        near = self._whole(index)
         window = self._types[index].keyword_window
-        return whole is None or whole.last(start - window, max(end, start + EXACT_WINDOW) + window) >= 0
+        return near is None or near.last(start - window, max(end, start + EXACT_WINDOW) + window) >= 0
 
     def _labelled(self, index: int, start: int) -> bool:
         """True when what is joined to a match by a dash is a keyword: «SSN-536-90-4399»."""
@@ -213,11 +206,43 @@ class Judge:
         return end >= 0 and _leads_to(self._data[end:start], _EXCLUDING)
 
 
+class _Networks:
+    """The networks in which an address of a type lies, and those in which it does not, as numbers."""
+
+    __slots__ = ("_inside", "_outside")
+
+    def __init__(self, type_: InformationType) -> None:
+        self._inside = [(n.version, int(n.netmask), int(n.network_address)) for n in type_.inside]
+        self._outside = [(n.version, int(n.netmask), int(n.network_address)) for n in type_.outside]
+
+    def hold(self, value: bytes) -> bool:
+        """Whether the value is an address in them."""
+        address = address_of(value)
+        if address is None or address.is_unspecified:
+            return False
+        version, number = address.version, int(address)
+        for kind, mask, network in self._outside:
+            if number & mask == network and kind == version:
+                return False
+        if not self._inside:
+            return True
+        return any(number & mask == network and kind == version for kind, mask, network in self._inside)
+
+
 class Nearby(NamedTuple):
-    """The words that matter near a type's matches."""
+    """What matters near a type's matches, and in them."""
 
     keywords: Keywords
     exclusions: Exclusions
+    networks: _Networks | None
+
+
+def nearby_of(type_: InformationType) -> Nearby:
+    """They, ready to be looked for."""
+    reach = EXACT_WINDOW if any(pattern.exact for pattern in type_.patterns) else 0
+    keywords = Keywords(type_.keywords, type_.keyword_window, type_.keyword_window + reach)
+    networks = _Networks(type_) if type_.inside or type_.outside else None
+    return Nearby(keywords, Exclusions(type_.exclusions), networks)
 
 
 _NOTHING: Mapping[str, Seen] = {}
@@ -239,6 +264,8 @@ def _link_before(data: bytes, start: int) -> int:
     Addresses in newsletters are full of numbers: the words around them say nothing of these.
     """
     piece = data[max(0, start - _LINK) : start]
+    if b"://" not in piece:
+        return -1
     cut = max(piece.rfind(c) for c in (b" ", b"\n", b"\t", b"<", b'"'))
     at = piece.find(b"://", cut + 1)
     return start - len(piece) + cut + 1 if at >= 0 else -1
@@ -253,7 +280,7 @@ def _word(meaning: Meaning, data: bytes, end: int) -> Sighting | None:
     return Sighting(meaning.type_, shown.casefold(), meaning.confidence, *where, shown)
 
 
-def _redacted(form: str, key: str) -> str:
+def redacted(form: str, key: str) -> str:
     """Evidence: ``{last4}`` is the value's last four letters or digits."""
     if "{last4}" not in form:
         return form

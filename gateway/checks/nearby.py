@@ -1,13 +1,13 @@
 """The words around a match: where a type's keywords stand near what was found, and whether an exclusion leads to it.
 
-Keywords have one small Hyperscan database a type, run over the whole text when that is cheaper than looking at the
-window of each match, and over windows when the words are so many that a hostile text must have been filled with them:
-the cost stays in proportion to the matches. Refuses words that are cut: half a word at a window's edge is none.
+Keywords have one small Hyperscan database a type, run once over all that stands near its matches; match by match when
+the words are so many that a hostile text must have been filled with them: the cost stays in proportion to the matches.
+Refuses words that are cut: half a word at a window's edge is none.
 """
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -15,11 +15,13 @@ import hyperscan
 
 from gateway.checks.expressions import FOLDED_END, compiled, folded, forms_of, source_of
 
-_WORTH = 16_000
-"""Octets of a text that cost as much to search as one window."""
+_WORTH = 600
+"""Octets of a text that cost as much to search as one more window."""
 _SPARE, _EACH = 64, 16
-"""Words that are looked at in a whole text: at first, and for each match that asks."""
+"""Words that are looked at in one go: at first, and for each match."""
 _SPACE = 0x20
+_SEAM = b"\0"
+"""Between pieces that are searched as one; stands in no text and matches nothing."""
 _CONTEXT = 4
 """Octets of one character beside a word."""
 
@@ -53,63 +55,42 @@ class Spots(NamedTuple):
         return -1
 
 
-_NONE = Spots([], [])
-
-
 class Keywords:
     """The keywords of one type, compiled when first needed."""
 
-    __slots__ = ("_folded", "_wide", "_window", "_words", "_written")
+    __slots__ = ("_before", "_behind", "_folded", "_wide", "_words", "_written")
 
-    def __init__(self, words: Sequence[str], window: int) -> None:
-        """``window``: octets before and behind a match."""
+    def __init__(self, words: Sequence[str], before: int, behind: int) -> None:
+        """``before``, ``behind``: octets beside a match."""
         self._written = words
-        self._window = window
+        self._before, self._behind = before, behind
         self._words: list[_Word] = []
         self._folded: hyperscan.Database | None = None
         self._wide: hyperscan.Database | None = None
 
-    def in_text(self, text: bytes, data: bytes, asking: int) -> Spots | None:
-        """All of a text (``text`` is ``data`` folded); None: windows are cheaper for so many matches that ask."""
-        if asking * _WORTH < len(data):
-            return None
-        return self._spots(text, data, 0, _SPARE + _EACH * asking)
+    def around(self, text: bytes, data: bytes, spans: Sequence[tuple[int, int]]) -> Spots | None:
+        """The keywords around some matches, each given by where it begins and ends. ``text``: ``data`` folded.
 
-    def in_window(self, text: bytes, data: bytes, start: int, end: int) -> Spots:
-        """Around the match between the two."""
-        first = max(0, start - self._window)
-        last = min(len(data), end + self._window)
-        return self._spots(text[first : last + FOLDED_END], data, first, len(data)) or _NONE
-
-    def _spots(self, text: bytes, data: bytes, offset: int, most: int) -> Spots | None:
-        """``offset``: where ``text`` begins in ``data``. None: more than ``most`` words."""
+        None: so many words that looking at the matches one by one, when they are asked for, is cheaper.
+        """
         if not self._words and self._written:
             self._compile()
-        hits: list[tuple[int, int, int]] = []
-        skipped = 0
-
-        def on_match(number: int, start: int, end: int, _flags: int, _context: Any) -> bool:
-            hits.append((number, start, end))
-            return len(hits) > most
-
+        windows = _windows(spans, self._before, self._behind, len(data))
+        most = _SPARE + _EACH * len(spans) if len(spans) > 1 else len(data)
+        found: list[tuple[int, int]] = []
         try:
             if self._folded is not None:
-                self._folded.scan(text, match_event_handler=on_match)
-            folded_hits = len(hits)
+                pieces = [(text[first : last + FOLDED_END], first) for first, last in windows]
+                for number, start, end in _search(self._folded, pieces, most):
+                    found.extend(_located(self._words[number], data, start, end - FOLDED_END))
             if self._wide is not None:
-                piece, skipped = _whole_characters(data[offset : offset + len(text)])
-                self._wide.scan(piece, match_event_handler=on_match)
+                pieces = [_whole_characters(data, first, last) for first, last in windows]
+                for number, start, end in _search(self._wide, pieces, most):
+                    found.extend(_located(self._words[number], data, start, end))
         except hyperscan.ScanTerminated:
             return None
-        spots = []
-        for at, (number, start, end) in enumerate(hits):
-            shown = at < folded_hits
-            begin = offset + (0 if shown else skipped)
-            found = _located(self._words[number], data, begin + start, begin + end - (FOLDED_END if shown else 0))
-            if found is not None:
-                spots.append(found)
-        spots.sort(key=itemgetter(1))
-        return Spots([end for _, end in spots], [start for start, _ in spots])
+        found.sort(key=itemgetter(1))
+        return Spots([end for _, end in found], [start for start, _ in found])
 
     def _compile(self) -> None:
         forms = [form for word in self._written for form in forms_of(word)]
@@ -150,12 +131,51 @@ class Exclusions:
         return end - len(shown[last:].encode()) if last >= 0 else -1
 
 
-def _whole_characters(piece: bytes) -> tuple[bytes, int]:
-    """A piece of UTF-8 without what is cut at its ends, and how much that is in front."""
-    skipped = 0
-    while skipped < min(_CONTEXT, len(piece)) and piece[skipped] & 0xC0 == 0x80:
-        skipped += 1
-    return piece[skipped:].decode("utf-8", "ignore").encode(), skipped
+def _windows(spans: Sequence[tuple[int, int]], before: int, behind: int, size: int) -> list[tuple[int, int]]:
+    """What stands around the spans, overlapping ones joined; one window over all when that is no more to look at."""
+    if len(spans) * max(_WORTH, before + behind) > size:
+        return [(0, size)]
+    windows: list[tuple[int, int]] = []
+    last = -1
+    for start, end in sorted(spans):
+        if start - before > last:
+            windows.append((max(0, start - before), 0))
+        last = max(last, end + behind)
+        windows[-1] = (windows[-1][0], min(size, last))
+    return windows
+
+
+def _search(
+    database: hyperscan.Database, pieces: Sequence[tuple[bytes, int]], most: int
+) -> Iterator[tuple[int, int, int]]:
+    """Expression, start and end in the text of which each piece is given with its offset.
+
+    Raises :class:`hyperscan.ScanTerminated` after ``most``.
+    """
+    hits: list[tuple[int, int, int]] = []
+
+    def on_match(number: int, start: int, end: int, _flags: int, _context: Any) -> bool:
+        hits.append((number, start, end))
+        return len(hits) > most
+
+    database.scan(_SEAM.join([piece for piece, _ in pieces]), match_event_handler=on_match)
+    if not hits:
+        return
+    begins, at = [], 0
+    for piece, _ in pieces:
+        begins.append(at)
+        at += len(piece) + len(_SEAM)
+    for number, start, end in hits:
+        n = bisect_right(begins, start) - 1
+        shift = pieces[n][1] - begins[n]
+        yield number, start + shift, end + shift
+
+
+def _whole_characters(data: bytes, first: int, last: int) -> tuple[bytes, int]:
+    """A piece of UTF-8 without what is cut at its ends, and where it then begins."""
+    while first < last and data[first] & 0xC0 == 0x80:
+        first += 1
+    return data[first:last].decode("utf-8", "ignore").encode(), first
 
 
 def _written(form: str) -> re.Pattern[str]:
@@ -177,13 +197,13 @@ def _word(form: str) -> _Word:
     )
 
 
-def _located(word: _Word, data: bytes, start: int, end: int) -> tuple[int, int] | None:
-    """Where the word stands of which that much was seen; None: it is another one («no.» for «no», «sealé»)."""
+def _located(word: _Word, data: bytes, start: int, end: int) -> tuple[tuple[int, int], ...]:
+    """Where the word stands of which that much was seen; (): it is another one («no.» for «no», «sealé»)."""
     if word.plain and data[max(0, start - 1) : end + 1].isascii():
-        return start, end
+        return ((start, end),)
     start, end = start - word.lead, end + word.tail
     if start < 0 or end > len(data):
-        return None
+        return ()
     first = max(0, start - _CONTEXT)
     while first < start and data[first] & 0xC0 == 0x80:  # not in the middle of a character
         first += 1
@@ -191,4 +211,4 @@ def _located(word: _Word, data: bytes, start: int, end: int) -> tuple[int, int] 
     inside = data[start:end].decode("utf-8", "replace")
     behind = data[end : end + _CONTEXT].decode("utf-8", "ignore")
     found = word.written.match(before + inside + behind, len(before))
-    return (start, end) if found is not None and found.end() == len(before) + len(inside) else None
+    return ((start, end),) if found is not None and found.end() == len(before) + len(inside) else ()

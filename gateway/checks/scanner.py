@@ -12,9 +12,8 @@ from typing import Any
 import hyperscan
 
 from gateway.checks.company import Positions, gathered, has_near, positions_of, raised
-from gateway.checks.expressions import Meaning, Source, compiled, folded, sources_of
-from gateway.checks.judging import Hit, Judge, Matter, Nearby
-from gateway.checks.nearby import Exclusions, Keywords
+from gateway.checks.expressions import Meaning, Source, compiled, folded, sources_of, squeezed
+from gateway.checks.judging import Hit, Judge, Matter, nearby_of
 from gateway.checks.tally import Place, Sighting, Tally
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Finding
@@ -103,7 +102,7 @@ class Scanner:
         except hyperscan.error as error:
             errors = self._guilty(meanings)
             raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
-        self._nearby = [Nearby(Keywords(t.keywords, t.keyword_window), Exclusions(t.exclusions)) for t in self.types]
+        self._nearby = [nearby_of(t) for t in self.types]
         self._places = {type_.id: index for index, type_ in enumerate(self.types)}
         self._together = self._types_that_wait()
         self._together_set = frozenset(self._together)
@@ -139,8 +138,9 @@ class Scanner:
         place = Place(part) if isinstance(part, str) else part
         text = Matter(data, folded(data), place, set(), set())
         hits = _Hits(candidates - tally.checked, text)
-        self._words.scan(text.folded, hits)
-        words, hits.found = hits.found, []
+        short = squeezed(text.folded)
+        self._words.scan(short.text, hits)
+        words, hits.found = [(meaning, start, short.place(end)) for meaning, start, end in hits.found], []
         hits.room -= len(words)
         self._expressions.scan(data, hits)
         for index in text.named:
