@@ -5,8 +5,8 @@ its processes while it is measured.
 """
 
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +82,36 @@ def tree(all_of_them: Mapping[int, Process], roots: Iterable[int]) -> dict[int, 
                 found[child] = found[pid] + 1
                 waiting.append(child)
     return found
+
+
+@contextmanager
+def placed(alone: int, others: Iterable[int]) -> Iterator[None]:
+    """Give the process ``alone`` the machine's first CPU to itself; ``others``, their trees and we share the rest.
+
+    All threads that there are by then; later ones inherit. At the end everybody may run everywhere again. Raises
+    OSError when there is but one CPU.
+    """
+    cpus = os.sched_getaffinity(0)
+    first, rest = {min(cpus)}, cpus - {min(cpus)}
+    if not rest:
+        raise OSError("there is one CPU only")
+    all_of_them = processes()
+    moved = dict.fromkeys((*tree(all_of_them, others), os.getpid()), rest)
+    moved |= dict.fromkeys(tree(all_of_them, [alone]), first)
+    try:
+        for pid, where in moved.items():
+            _run_on(pid, where)
+        yield
+    finally:
+        for pid in moved:
+            _run_on(pid, cpus)
+
+
+def _run_on(pid: int, cpus: set[int]) -> None:
+    with suppress(OSError):  # it has ended
+        for thread in (PROC / str(pid) / "task").iterdir():
+            with suppress(OSError):
+                os.sched_setaffinity(int(thread.name), cpus)
 
 
 def status(pid: int) -> str:

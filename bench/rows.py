@@ -15,7 +15,7 @@ from bench import messages, scanning
 from bench.load import NotMeasuredError, Source, next_count, reading_time
 from bench.messages import Size
 from bench.postfix import Postfix, postfix
-from bench.processes import Meter, Usage
+from bench.processes import Meter, Usage, placed
 from bench.servers import RULES as ALL_RULES
 from bench.servers import CannotStartError, Server, amavis, clamd, gateway, rules_without_clamd, sink
 
@@ -34,11 +34,15 @@ TITLES = {
     "rules-kept": "Civicgate, all rules, no clamd, kept alive, 2 workers",
     "clamd": "clamd alone, the same scans",
     "rules-clamd": "Civicgate, all rules and clamd, 2 workers",
+    "clamd-apart": "clamd alone on a CPU of its own",
+    "rules-clamd-apart": "Civicgate, all rules, clamd on a CPU of its own",
     "amavis": "amavisd-new, same clamd, no spam checks",
 }
 """Row → what stands in the table. New connections unless it says otherwise."""
 ROWS = tuple(TITLES)
 QUICK = ("direct", "new", "kept", "rules")
+LARGER_ONLY = frozenset(("clamd-apart", "rules-clamd-apart"))
+"""Rows that ask whether clamd is what bounds: of interest where its work is most of all."""
 SMALL_ONLY = frozenset(("new-1", "kept-1", "rules-kept"))
 """Rows that are measured with the smallest message only."""
 ROUNDS = 3
@@ -191,6 +195,8 @@ class Bench:
             return Run(count, source.send(setup.sink.port, count), Usage())
         if row == "clamd":
             return self._scans(size, count)
+        if row in LARGER_ONLY:
+            return self._apart(row, size, count)
         if row == "postfix-relay":
             return self._relayed(source, count)
         port, *roots = self._where(row)
@@ -198,6 +204,17 @@ class Bench:
         meter, second = Meter(*roots), Meter(*((setup.clamd[1],) if scanned else ()))
         seconds = source.send(port, count, kept=row in ("kept", "kept-1", "rules-kept"))
         return Run(count, seconds, meter.stop(), second.stop())
+
+    def _apart(self, row: str, size: Size, count: int) -> Run:
+        """The row of the same name with clamd on a CPU that nobody else uses."""
+        setup = self._setup
+        same = row.removesuffix("-apart")
+        others = [setup.sink.pid, *((setup.gateway(2, "all").pid,) if same != "clamd" else ())]
+        try:
+            with placed(setup.clamd[1], others):
+                return self.run(same, size, count)
+        except OSError as error:
+            raise NotMeasuredError(str(error)) from error
 
     def _where(self, row: str) -> tuple[int, ...]:
         """The port that mail goes to, and the processes whose trees are measured."""
@@ -233,7 +250,8 @@ class Bench:
 
     def measure(self, rows: Iterable[str], size: Size, say: Callable[[str], None]) -> list[Cell]:
         """All rows with one size, in turns."""
-        cells = [Cell(row, size) for row in rows if row not in SMALL_ONLY or size.octets < 10_000]
+        left_out = LARGER_ONLY if size.octets < 10_000 else SMALL_ONLY
+        cells = [Cell(row, size) for row in rows if row not in left_out]
         counts = {cell.row: self._first(cell) for cell in cells}
         for number in range(ROUNDS):
             for cell in cells if number % 2 == 0 else reversed(cells):
