@@ -9,12 +9,14 @@ from typing import NamedTuple
 import olefile
 
 from gateway.checks.reading.budget import Budget
+from gateway.checks.reading.fields import asked_by_word
 from gateway.checks.reading.octets import File, pieces_of
 from gateway.checks.reading.oldword import slide_text, word_text
 from gateway.checks.reading.package10 import native_files
 from gateway.checks.reading.strings import runs_of
 from gateway.checks.reading.tnef import body_of
 from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member, Text
+from gateway.checks.reading.vba import macros_in
 from gateway.checks.reading.workbooks import read_workbook
 from gateway.mime.charsets import to_text
 from gateway.mime.tree import Buffer
@@ -23,7 +25,12 @@ _MACRO_NAMES = frozenset({"_vba_project", "_vba_project_cur", "vba", "macros"})
 _BINARY_NAMES = frozenset(
     {"\x01compobj", "\x01ole", "\x03objinfo", "\x05summaryinformation", "\x05documentsummaryinformation"}
 )
+_CIRCULAR = ("double reference", "referenced more than once")
+"""What olefile notes of a directory whose entries it cannot all list: streams may be there that others see."""
 _BOUND_SHEET, _FILE_PASS, _BOF = 0x85, 0x2F, 0x809
+_NAME, _SUP_BOOK = 0x18, 0x1AE
+_AUTO_NAMES = (b"\x01", b"\x02", b"\x0a", b"\x0b")
+"""Auto_Open, Auto_Close, Auto_Activate, Auto_Deactivate."""
 _PROPERTY = "__substg1.0_"
 
 
@@ -45,8 +52,30 @@ def read_ole(data: Buffer, budget: Budget) -> Iterator[Item]:
         if isinstance(error, MemoryError):
             raise
         raise MalformedError(f"compound file: {type(error).__name__}") from error
+    if not paths or any(mark in str(issue) for _, issue in file.parsing_issues for mark in _CIRCULAR):
+        yield Fact(FactCode.UNREADABLE, "compound file with a damaged directory")
     streams = [_Stream(tuple(p), "/".join(p[:-1]).lower(), p[-1].lower()) for p in paths]
     yield from _Compound(file, streams, budget).items(data)
+
+
+def project_text(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """Macros of a project that is a compound file of its own (vbaProject.bin); nothing when it is none."""
+    try:
+        file = olefile.OleFileIO(File(data))
+        paths = file.listdir()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - that there are macros is said already
+        return
+    for path in paths:
+        if len(path) > 1 and path[-2].lower() == "vba":
+            try:
+                stream = file.openstream(path).read()
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001, S112 - the other modules can still be read
+                continue
+            yield from macros_in(path[-1].lower(), stream, budget)
 
 
 class _Compound:
@@ -72,7 +101,9 @@ class _Compound:
         known = False
         for stream in self._streams:
             self._budget.member()
-            if stream.name in ("worddocument", "powerpoint document", "workbook", "book"):
+            if stream.folder.endswith("vba"):
+                yield from macros_in(stream.name, self._read(stream), self._budget)
+            elif stream.name in ("worddocument", "powerpoint document", "workbook", "book"):
                 known = True
                 yield from self._document(stream, names, data)
             elif stream.name == "\x01ole10native":
@@ -127,6 +158,7 @@ class _Compound:
         table = self._by_place.get((stream.folder, "1table" if flags & 0x0200 else "0table"))
         if table is None:
             raise MalformedError("Word document without its table")
+        yield from asked_by_word(main)
         for text in word_text(main, self._read(table)):
             yield Text("", text)
 
@@ -141,12 +173,17 @@ class _Compound:
 
     def _workbook(self, stream: _Stream, data: Buffer) -> Iterator[Item]:
         raw = self._read(stream)
-        encrypted, macro_sheet = _globals(raw)
-        if encrypted:
+        told = _globals(raw)
+        if told.encrypted:
             yield Fact(FactCode.CONTENT_ENCRYPTED, "Excel workbook with a password", "office")
             return
-        if macro_sheet:
+        if told.macro_sheet:
             yield Fact(FactCode.OFFICE_MACROS, "the workbook holds a macro sheet")
+            yield Fact(FactCode.OFFICE_XLM, "the workbook holds a macro sheet")
+        if told.runs_itself and told.macro_sheet:
+            yield Fact(FactCode.OFFICE_AUTOEXEC, "a macro sheet that runs when the workbook is opened or closed")
+        if told.dde:
+            yield Fact(FactCode.OFFICE_DDE, "a link in a workbook")
         if not stream.folder:
             try:
                 yield from read_workbook(data, self._budget)
@@ -195,19 +232,33 @@ class _Compound:
         return "attachment"
 
 
-def _globals(raw: bytes) -> tuple[bool, bool]:
-    """Whether a workbook is encrypted and whether it has a sheet of Excel 4.0 macros (MS-XLS 2.4.28, 2.4.117)."""
+class _Globals(NamedTuple):
+    """What the records before a workbook's sheets say of it."""
+
+    encrypted: bool = False
+    macro_sheet: bool = False
+    runs_itself: bool = False
+    dde: bool = False
+
+
+def _globals(raw: bytes) -> _Globals:
+    """A workbook's own records (MS-XLS 2.4.28, 2.4.117, 2.4.150, 2.4.271)."""
     at = 0
-    macros = False
+    macros = runs = dde = False
     for _ in range(10_000):
         if at + 4 > len(raw):
             break
         kind, size = int.from_bytes(raw[at : at + 2], "little"), int.from_bytes(raw[at + 2 : at + 4], "little")
         if kind == _FILE_PASS:
-            return True, macros
+            return _Globals(True, macros)
         if kind == _BOUND_SHEET and raw[at + 4 + 5 : at + 4 + 6] == b"\x01":
             macros = True
+        body = raw[at + 4 : at + 4 + min(size, 300)] if kind in (_NAME, _SUP_BOOK) else b""
+        if kind == _NAME and body[:1] and body[0] & 0x20 and body[15:16] in _AUTO_NAMES:
+            runs = True
+        if kind == _SUP_BOOK and b"\x03" in body[5:] and body[5:6] not in (b"\x01", b"\x02"):
+            dde = True
         if kind == _BOF and at and macros:
             break
         at += 4 + size
-    return False, macros
+    return _Globals(False, macros, runs, dde)

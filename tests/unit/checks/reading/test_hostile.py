@@ -100,6 +100,14 @@ def test_sectors_of_gigabytes_take_no_memory(read: ReadFile) -> None:
         tracemalloc.stop()
 
 
+def test_a_compound_file_with_a_circular_directory_is_damaged(read: ReadFile) -> None:
+    """Streams that cannot be listed are not taken for none: others may see them."""
+    raw = bytearray(compound({"WordDocument": b"\xec\xa5" + bytes(600)}))
+    row = 512 * (struct.unpack_from("<L", raw, 0x30)[0] + 1)
+    struct.pack_into("<LLL", raw, row + 68, 0, 0, 0)
+    assert "unreadable" in read(bytes(raw)).codes
+
+
 def test_billion_laughs(read: ReadFile) -> None:
     """Entities are not expanded; the document counts as damaged."""
     entities = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
