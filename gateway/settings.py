@@ -198,6 +198,9 @@ class InspectionSettings(Slice):
     archive_members: int = Field(default=10_000, ge=1)
     archive_expansion: int = Field(default=200, ge=2)
     archive_unpacked: Size = 500_000_000
+    rescan_octets: Size = 100_000_000
+    """Octets of a message that clamd is given apart, since it does not see them in the message; more is a failure."""
+    rescan_files: int = Field(default=1000, ge=1)
 
 
 class EncryptionSettings(Slice):

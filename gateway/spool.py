@@ -6,6 +6,7 @@ sweeps what a crash left. The spool keeps no promise of durability; that is the 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import mmap
 import os
@@ -57,6 +58,28 @@ class SpooledMessage:
             os.lseek(fd, 0, os.SEEK_SET)
             self._fd = fd
         return self._fd
+
+    def beside(self) -> int:
+        """A new, empty, unnamed file for what is made of the message: in memory when the message is, else beside it.
+
+        The descriptor is the caller's to close. Raises OSError.
+        """
+        if self.path is None:
+            return os.memfd_create("beside", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        name = self.path.with_name(f"{self.path.stem}-{secrets.token_hex(4)}{_SUFFIX}")
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        name.unlink()
+        return fd
+
+    @classmethod
+    def of_descriptor(cls, fd: int, size: int) -> "SpooledMessage":
+        """The first ``size`` octets of a file of our own, which from now on nobody can change if it lies in memory.
+
+        Takes the descriptor. Raises OSError, ValueError: there is less.
+        """
+        with contextlib.suppress(OSError):  # EINVAL: a file on a disk, whose writer is done
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        return cls(mmap.mmap(fd, size, access=mmap.ACCESS_READ), size, None, fd)
 
     def sha256(self) -> str:
         """Hex digest of the content, computed once."""

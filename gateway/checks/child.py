@@ -17,10 +17,12 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 from gateway.checks.confine import confine
-from gateway.checks.inside import OpenReader
+from gateway.checks.handout import Handed, Handout
+from gateway.checks.inside import ReadAttachment
 from gateway.checks.passive import Means, inspect
 from gateway.checks.scanner import Scanner
 from gateway.errors import CivicgateError
@@ -31,7 +33,8 @@ from gateway.policy.types import InformationType
 from gateway.settings import InspectionSettings
 
 HEADER = struct.Struct("!Q")
-"""Length of the pickle that follows, in both directions. A request's header carries the file descriptor."""
+"""Length of the pickle that follows, in both directions. A request's header carries the message's file descriptor, and
+maybe that of a file to write to."""
 READY = b"\x06"
 """Said once, when all is imported and limited: only then does a request's time begin."""
 _PR_SET_PDEATHSIG = 1
@@ -63,21 +66,26 @@ _compiled: dict[str, tuple[Scanner, Terms]] = {}
 
 
 def inspect_as_told(
-    buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None, inside: bool
-) -> tuple[Finding, ...]:
+    buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None, inside: bool, file: int = -1
+) -> tuple[tuple[Finding, ...], Handed]:
     """:func:`gateway.checks.passive.inspect` on the terms that were sent with ``key``, compiled once.
 
-    ``terms`` None: they are known already under this key. ``inside``: whether attachments are read.
+    ``terms`` None: they are known already under this key. ``inside``: whether attachments are read. ``file``: where
+    what the virus control has to scan apart is written; -1: it does not ask.
     """
     if terms is not None:
         _compiled.clear()
         _compiled[key] = Scanner(terms.types), terms
     scanner, known = _compiled[key]
-    means = Means(readers=_readers()) if inside else Means()
-    return inspect(buffer, envelope, known.questions, scanner, known.settings, means)
+    settings = known.settings
+    out = Handout(settings.rescan_octets, settings.rescan_files, file) if file >= 0 else None
+    readers = _readers() if inside else None
+    means = Means(readers=partial(readers, out=out) if readers else None, out=out)
+    items = inspect(buffer, envelope, known.questions, scanner, settings, means)
+    return items, out.done() if out is not None else Handed()
 
 
-def _readers() -> OpenReader:
+def _readers() -> "Callable[..., ReadAttachment]":
     """The readers of documents and archives, with their libraries: here only, never in the gateway's own process."""
     from gateway.checks.reading.attachments import open_reader  # noqa: PLC0415 - see above
 
@@ -95,9 +103,9 @@ def main(arguments: Sequence[str]) -> None:
     with socket.socket(fileno=number) as channel, contextlib.suppress(ConnectionError):  # the parent went away
         channel.sendall(READY)
         while (request := _receive(channel)) is not None:
-            payload, descriptor = request
+            payload, descriptors = request
             _renew_cpu(seconds)
-            answer = _answer(payload, descriptor)
+            answer = _answer(payload, descriptors)
             channel.sendall(HEADER.pack(len(answer)))
             channel.sendall(answer)
             if answer == _OUT_OF_MEMORY:
@@ -124,8 +132,8 @@ def _renew_cpu(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
-def _receive(channel: socket.socket) -> tuple[bytes, int] | None:
-    head, descriptors, _, _ = socket.recv_fds(channel, HEADER.size, 1)
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]] | None:
+    head, descriptors, _, _ = socket.recv_fds(channel, HEADER.size, 2)
     if not head:
         return None
     while len(head) < HEADER.size:
@@ -140,14 +148,14 @@ def _receive(channel: socket.socket) -> tuple[bytes, int] | None:
         if not count:
             return None
         view = view[count:]
-    return bytes(payload), descriptors[0]
+    return bytes(payload), descriptors
 
 
-def _answer(payload: bytes, descriptor: int) -> bytes:
+def _answer(payload: bytes, descriptors: list[int]) -> bytes:
     """Run one request. Every exception becomes an answer: the parent must learn of it, and the process can go on."""
     try:
         function, arguments = pickle.loads(payload)  # noqa: S301 - our own parent's words
-        return pickle.dumps((Outcome.RESULT.value, _run(function, descriptor, arguments)), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((Outcome.RESULT.value, _run(function, descriptors, arguments)), pickle.HIGHEST_PROTOCOL)
     except MemoryError:
         return _OUT_OF_MEMORY
     except CivicgateError as error:
@@ -158,10 +166,14 @@ def _answer(payload: bytes, descriptor: int) -> bytes:
         said_ = (Outcome.CRASHED.value, f"{type(error).__name__}: {error}"[:500])
         return pickle.dumps(said_, pickle.HIGHEST_PROTOCOL)
     finally:
-        os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
-def _run(function: Callable[..., Any], descriptor: int, arguments: tuple[Any, ...]) -> Any:
+def _run(function: Callable[..., Any], descriptors: list[int], arguments: tuple[Any, ...]) -> Any:
+    """A second descriptor is one more argument: a file to write to."""
+    descriptor, *more = descriptors
+    arguments = (*arguments, *more)
     size = os.fstat(descriptor).st_size
     if not size:
         return function(b"", *arguments)

@@ -67,7 +67,7 @@ def parts_to_read(reading: Reading) -> Iterator[tuple[Part, Kind]]:
         elif kind is Kind.MESSAGE:
             needed = not part.is_text
         elif kind is Kind.CALENDAR:
-            needed = reading.buffer.find(b"BASE64", part.body.start, part.body.end) >= 0
+            needed = b"BASE64" in b"".join(decode(reading.buffer, part)).upper()
         else:
             needed = kind not in _WITHOUT_READER
         if needed:

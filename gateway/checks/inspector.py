@@ -9,13 +9,16 @@ import asyncio
 import hashlib
 import pickle
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gateway.checks import hosts
+from gateway.checks.apart import Apart
 from gateway.checks.child import Terms, inspect_as_told
 from gateway.checks.inside import NeedsReader, elsewhere
 from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, Means, inspect
 from gateway.checks.processes import InspectionProcess
+from gateway.checks.rescan import ELSEWHERE
 from gateway.checks.scanner import Scanner
 from gateway.errors import CivicgateError, ControlError
 from gateway.mime.tree import Buffer
@@ -35,6 +38,8 @@ INLINE_TAGS = 4000
 """Signs «<» in a message read on the event loop; ordinary mail has some hundreds, and hostile HTML costs by the tag."""
 INLINE_PARTS = 64
 _INLINE = Means(INLINE_CANDIDATES, elsewhere, INLINE_PARTS)
+_INLINE_ALL_SEEN = replace(_INLINE, out=ELSEWHERE)
+"""The same, and a message of which clamd may not see everything is looked at in a process."""
 _KEPT_SCANNERS = 4
 _NOT_FREE = "no inspection process became free"
 
@@ -48,6 +53,17 @@ class Inspected(NamedTuple):
     items: tuple[Finding, ...]
     failures: tuple[ControlFailure, ...]
     known: frozenset[Check]
+
+
+class Examined(NamedTuple):
+    """The same, and what has to be scanned besides the message."""
+
+    items: tuple[Finding, ...]
+    failures: tuple[ControlFailure, ...]
+    """With the virus control's, when nobody knows what has to be scanned."""
+    known: frozenset[Check]
+    apart: SpooledMessage | None = None
+    """One file in which all of it stands; the caller closes it. None: nothing, as of ordinary mail."""
 
 
 class Inspector:
@@ -101,6 +117,25 @@ class Inspector:
             detail = f"{type(error).__name__}: {error}"
             return Inspected((), _failures(asked, "crashed", detail), frozenset())
 
+    async def examine(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> Examined:
+        """As :meth:`inspect`, and what the virus control has to scan besides the message. Never raises."""
+        if Check.VIRUS not in questions.checks:
+            return Examined(*await self.inspect(message, envelope, questions))
+        apart = Apart()
+        asked = questions.checks & PASSIVE
+        try:
+            items, failures, known = await self._inspect(message, envelope, questions, apart)
+            failure = apart.failure(Check.STRUCTURE in asked)
+            more = apart.take(self._settings.rescan_octets)
+            return Examined(items, (*failures, failure) if failure else failures, known, more)
+        except ControlError as error:
+            failures = _failures(asked | {Check.VIRUS}, error.reason, error.detail)
+        except Exception as error:  # noqa: BLE001 - as above
+            failures = _failures(asked | {Check.VIRUS}, "crashed", f"{type(error).__name__}: {error}")
+        finally:
+            apart.close()
+        return Examined((), failures, frozenset())
+
     async def run(
         self,
         function: Callable[Concatenate[Buffer, P], R],
@@ -121,46 +156,60 @@ class Inspector:
         result: R = await self._lane(message).call(function, message, lambda _told: args)
         return result
 
-    async def _inspect(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> Inspected:
+    async def _inspect(
+        self, message: SpooledMessage, envelope: Envelope, questions: Questions, apart: Apart | None = None
+    ) -> Inspected:
         scanner = self._scanner(questions.types)
         asked = questions.checks & PASSIVE
         if self._is_light(message):
             try:
-                items = inspect(message.buffer, envelope, questions, scanner, self._settings, _INLINE)
+                means = _INLINE if apart is None else _INLINE_ALL_SEEN
+                items = inspect(message.buffer, envelope, questions, scanner, self._settings, means)
             except NeedsReader:
                 pass
             else:
                 if not any(item.kind == CANDIDATES_CAPPED for item in items):
                     return Inspected(items, (), asked)
         try:
-            items = await self._in_process(message, envelope, questions, scanner, self._settings.attachments)
+            items = await self._in_process(message, envelope, questions, self._settings.attachments, apart)
         except ControlError as error:
             if not self._settings.attachments or error.reason == "unavailable" or error.detail == _NOT_FREE:
                 raise
-            return await self._without_attachments(message, envelope, questions, error)
+            return await self._without_attachments(message, envelope, questions, error, apart)
         return Inspected(items, (), asked)
 
     async def _in_process(
-        self, message: SpooledMessage, envelope: Envelope, questions: Questions, scanner: Scanner, inside: bool
+        self, message: SpooledMessage, envelope: Envelope, questions: Questions, inside: bool, apart: Apart | None
     ) -> tuple[Finding, ...]:
+        scanner = self._scanner(questions.types)
         key = self._key(questions, scanner)
 
         def arguments(told: str) -> tuple[Any, ...]:
             terms = None if told == key else Terms(scanner.types, questions, self._settings)
             return envelope, key, terms, inside
 
-        found: tuple[Finding, ...] = await self._lane(message).call(inspect_as_told, message, arguments, key)
+        found: tuple[Finding, ...]
+        file = apart.file(message) if apart is not None else -1
+        found, handed = await self._lane(message).call(inspect_as_told, message, arguments, key, file)
+        if apart is not None:
+            apart.handed = handed
         return found
 
     async def _without_attachments(
-        self, message: SpooledMessage, envelope: Envelope, questions: Questions, error: ControlError
+        self,
+        message: SpooledMessage,
+        envelope: Envelope,
+        questions: Questions,
+        error: ControlError,
+        apart: Apart | None,
     ) -> Inspected:
         """What can still be said after a process ended over a message: all but the inside of its attachments.
 
         The content check has then no answer. Raises :class:`ControlError` when it was not the attachments' fault.
         """
-        scanner = self._scanner(questions.types)
-        items = await self._in_process(message, envelope, questions, scanner, False)
+        items = await self._in_process(message, envelope, questions, False, apart)
+        if apart is not None:
+            apart.handed = apart.handed._replace(unread=error.detail)
         asked = questions.checks & PASSIVE
         if Check.STRUCTURE in asked:
             items = (*items, Finding(Check.STRUCTURE, CONTENT_UNREADABLE, evidence=error.reason))
@@ -225,15 +274,19 @@ class _Lane:
         message: SpooledMessage,
         arguments: Callable[[str], tuple[Any, ...]],
         tells: str = "",
+        file: int = -1,
     ) -> Any:
-        """Run the function in a free process. ``arguments``: made from the digest that the process already knows."""
+        """Run the function in a free process. ``arguments``: made from the digest that the process already knows.
+
+        ``file``: as in :meth:`InspectionProcess.call`.
+        """
         try:
             async with asyncio.timeout(self._settings.timeout):
                 await self._free.acquire()
         except TimeoutError as error:
             raise ControlError("timeout", _NOT_FREE) from error
         try:
-            return await self._call(self._take(), function, message, arguments, tells)
+            return await self._call(self._take(), function, message, arguments, tells, file)
         finally:
             self._free.release()
 
@@ -244,12 +297,13 @@ class _Lane:
         message: SpooledMessage,
         arguments: Callable[[str], tuple[Any, ...]],
         tells: str,
+        file: int,
     ) -> Any:
         healthy = ended = False
         try:
             await process.ready()
             async with asyncio.timeout(self._settings.timeout):
-                result = await process.call(function, message, arguments(process.told))
+                result = await process.call(function, message, arguments(process.told), file)
             healthy = True
             process.told = tells or process.told
         except TimeoutError as error:

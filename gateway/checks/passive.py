@@ -6,9 +6,11 @@ Does what is asked and no more. Refuses to raise for what a message holds: what 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway.checks.active import active_kind
 from gateway.checks.attachment import HEAD, TEXT_HEAD, contradicts, real_type
+from gateway.checks.handout import Handout
 from gateway.checks.inside import (
     TYPE_MISMATCH,
     Inside,
@@ -16,6 +18,7 @@ from gateway.checks.inside import (
     OpenReader,
     look_inside,
     names_made_to_deceive,
+    parts_to_read,
     sealed_for,
     sealed_parts,
 )
@@ -23,6 +26,7 @@ from gateway.checks.links import Links
 from gateway.checks.markup import look_at_markup
 from gateway.checks.parts import Reading, is_attachment, main_bodies, reads_as_text
 from gateway.checks.plain import plain
+from gateway.checks.rescan import CLOSED, hand_out
 from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
 from gateway.checks.tally import Place
 from gateway.mime.decoding import decoded_size
@@ -64,6 +68,8 @@ class Means:
     """What reads documents and archives; None: they are told by type and name only."""
     parts: int | None = None
     """More parts than these are read elsewhere (:class:`NeedsReader`)."""
+    out: Handout | None = None
+    """Takes what the virus control has to scan apart; None: it does not ask."""
 
 
 _PLAIN = Means()
@@ -83,7 +89,7 @@ def inspect(
     raises.
     """
     asked = questions.checks & PASSIVE
-    if not asked:
+    if not asked and means.out is None:
         return ()
     limits = Limits(
         max_depth=min(settings.max_depth, 200), max_parts=settings.max_parts, max_header_bytes=settings.max_header_bytes
@@ -94,6 +100,7 @@ def inspect(
         raise NeedsReader
     links = Links(questions.domains, questions.wrappers) if Check.LINK in asked else None
     inside = _inside(reading, questions, settings, means, links)
+    _hand_out(reading, means, settings)
     found: list[Finding] = []
     if Check.HEADER in asked and questions.headers:
         found.extend(_headers(buffer, message.root, questions.headers))
@@ -110,9 +117,15 @@ def inspect(
         found.extend(finding for finding in inside.findings() if finding.check in asked)
     if links is not None:
         found.extend(links.findings())
-    if Check.STRUCTURE in asked:
-        found.extend(_defects(message.defects))
+    found.extend(_defects(message.defects) if Check.STRUCTURE in asked else ())
     return tuple(found)
+
+
+def _hand_out(reading: Reading, means: Means, settings: InspectionSettings) -> None:
+    """To the virus control, when it asks."""
+    if means.out is not None:
+        readers = means.readers if settings.attachments else None
+        hand_out(reading, means.out, partial(readers, settings) if readers else None)
 
 
 def _put_there(reading: Reading, questions: Questions) -> Iterator[Finding]:
@@ -130,8 +143,11 @@ def _inside(
 ) -> Inside | None:
     """The inside of attachments, when something asks for it and there are any."""
     wanted = questions.checks & _NEED_READERS or (Check.CONTENT in questions.checks and questions.types)
-    if means.readers is None or not settings.attachments or not wanted:
+    if means.readers is None or not settings.attachments or not (wanted or means.out is not None):
         return None
+    if not wanted:  # the virus control alone: clamd opens most of them itself
+        closed = [(part, kind) for part, kind in parts_to_read(reading) if kind in CLOSED]
+        return Inside(reading, closed, means.readers(settings)) if closed else None
     return look_inside(reading, means.readers, settings, links)
 
 

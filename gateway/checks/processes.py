@@ -77,8 +77,10 @@ class InspectionProcess:
         """False once it has ended, whatever the reason."""
         return self._process.poll() is None
 
-    async def call(self, function: Callable[..., Any], message: SpooledMessage, arguments: tuple[Any, ...]) -> Any:
-        """Run ``function(buffer, *arguments)`` there.
+    async def call(
+        self, function: Callable[..., Any], message: SpooledMessage, arguments: tuple[Any, ...], file: int = -1
+    ) -> Any:
+        """Run ``function(buffer, *arguments)`` there. ``file``, if there is one, is open there as the last argument.
 
         Raises what it raised if that is a :class:`CivicgateError`; :class:`ControlError` with ``crashed`` or ``limit``
         when it ended otherwise. After ControlError, a timeout or a cancellation the process must be killed.
@@ -86,7 +88,8 @@ class InspectionProcess:
         payload = pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL)
         loop = asyncio.get_running_loop()
         try:
-            socket.send_fds(self._socket, [HEADER.pack(len(payload))], [message.fileno()])
+            files = [message.fileno()] if file < 0 else [message.fileno(), file]
+            socket.send_fds(self._socket, [HEADER.pack(len(payload))], files)
             await loop.sock_sendall(self._socket, payload)
             size = HEADER.unpack(await self._exactly(HEADER.size))[0]
             if size > _MAX_ANSWER:

@@ -111,17 +111,23 @@ async def _findings(
 ) -> Findings:
     inspector = Inspector(settings.inspection, types)
     try:
-        items, failures, known = await inspector.inspect(message, envelope, questions)
+        items, failures, known, apart = await inspector.examine(message, envelope, questions)
     finally:
         await inspector.close()
     if Check.VIRUS in questions.checks:
         virus = VirusScanner(settings.clamd)
         try:
-            items = (*items, *await virus.scan(message))
-            known |= {Check.VIRUS}
+            found = await virus.scan(message)
+            if apart is not None:
+                found = found or await virus.scan(apart)
+            items = (*items, *found)
+            if not any(failure.check is Check.VIRUS for failure in failures):
+                known |= {Check.VIRUS}
         except ControlError as error:
             failures = (*failures, ControlFailure(Check.VIRUS, error.reason, error.detail))
         finally:
+            if apart is not None:
+                apart.close()
             await virus.close()
     return Findings(message.size, items, failures, known)
 

@@ -58,6 +58,10 @@ class Inspector(Protocol):
     async def inspect(
         self, message: SpooledMessage, envelope: Envelope, questions: Questions
     ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check]]: ...
+    async def examine(
+        self, message: SpooledMessage, envelope: Envelope, questions: Questions
+    ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check], SpooledMessage | None]:
+        """The same, and what has to be scanned besides the message."""
 
 
 class Scanner(Protocol):

@@ -39,7 +39,7 @@ _ASKED_EARLY = 50
 """Recipients looked at to stop reading early; the end of data decides for all of them."""
 _inspection = STAGE_SECONDS.labels("inspect")
 _receiving = STAGE_SECONDS.labels("receive")
-_scanning = STAGE_SECONDS.labels("virus")
+_SCANNING = {stage: STAGE_SECONDS.labels(stage) for stage in ("virus", "rescan")}
 _deciding = STAGE_SECONDS.labels("decide")
 
 
@@ -263,22 +263,35 @@ class Transaction:
         """Run the checks that the rules ask for, side by side, under one deadline."""
         services = self._services
         questions = asked(envelope, services.rules, self._now(), await services.exceptions.snapshot())
-        passive = bool(questions.checks - {Check.VIRUS})
-        if Check.VIRUS in questions.checks and passive:
-            # the scan first: clamd works while we inspect
-            (found, failed), (items, failures, known) = await asyncio.gather(
-                self._scan(message), self._inspect(envelope, message, questions)
-            )
-        elif Check.VIRUS in questions.checks:
-            items, failures, known = (), (), frozenset[Check]()
-            found, failed = await self._scan(message)
-        else:
-            items, failures, known = (), (), frozenset[Check]()
-            if passive:
-                items, failures, known = await self._inspect(envelope, message, questions)
-            return self._counted(Findings(message.size, items, failures, known))
-        known = known if failed else known | {Check.VIRUS}
-        return self._counted(Findings(message.size, (*items, *found), (*failures, *failed), known))
+        deadline = asyncio.get_running_loop().time() + self._settings.smtp.verdict_timeout
+        if Check.VIRUS not in questions.checks:
+            if not questions.checks:
+                return Findings(message.size, (), (), _NOTHING)
+            answers = await self._inspect(envelope, message, questions, deadline)
+            return self._counted(Findings(message.size, *answers[:3]))
+        # the scan first: clamd works while we inspect
+        (found, failed), (items, failures, known) = await asyncio.gather(
+            self._scan(message, deadline), self._examine(envelope, message, questions, deadline)
+        )
+        if found or failed:  # one virus and one failure of the control are enough
+            items = (*(item for item in items if not found or item.check is not Check.VIRUS), *found)
+            failures = (*(row for row in failures if not failed or row.check is not Check.VIRUS), *failed)
+        if not any(failure.check is Check.VIRUS for failure in failures):
+            known |= {Check.VIRUS}
+        return self._counted(Findings(message.size, items, failures, known))
+
+    async def _examine(
+        self, envelope: Envelope, message: SpooledMessage, questions: Questions, deadline: float
+    ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check]]:
+        """Inspect, and scan what a scan of the message alone may miss."""
+        items, failures, known, apart = await self._inspect(envelope, message, questions, deadline)
+        if apart is None:
+            return items, failures, known
+        try:
+            found, failed = await self._scan(apart, deadline, "rescan")
+        finally:
+            apart.close()
+        return (*items, *found), (*failures, *failed), known
 
     @staticmethod
     def _counted(findings: Findings) -> Findings:
@@ -287,14 +300,16 @@ class Transaction:
         return findings
 
     async def _inspect(
-        self, envelope: Envelope, message: SpooledMessage, questions: Questions
-    ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check]]:
+        self, envelope: Envelope, message: SpooledMessage, questions: Questions, deadline: float
+    ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...], frozenset[Check], SpooledMessage | None]:
         services = self._services
         started = services.clock()
         reason = "timeout"
         try:
-            async with asyncio.timeout(self._settings.smtp.verdict_timeout):
-                return await services.inspector.inspect(message, envelope, questions)
+            async with asyncio.timeout_at(deadline):
+                if Check.VIRUS in questions.checks:
+                    return await services.inspector.examine(message, envelope, questions)
+                return *await services.inspector.inspect(message, envelope, questions), None
         except TimeoutError:
             detail = _LATE
         except Exception as error:  # noqa: BLE001 - a mistake of ours is a control that failed, never «nothing found»
@@ -302,14 +317,15 @@ class Transaction:
             reason, detail = "crashed", type(error).__name__
         finally:
             self._stage("inspect", _inspection, services.clock() - started)
-        missing = sorted(questions.checks - {Check.VIRUS})
-        return (), tuple(ControlFailure(check, reason, detail) for check in missing), _NOTHING
+        return (), tuple(ControlFailure(check, reason, detail) for check in sorted(questions.checks)), _NOTHING, None
 
-    async def _scan(self, message: SpooledMessage) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...]]:
+    async def _scan(
+        self, message: SpooledMessage, deadline: float, stage: str = "virus"
+    ) -> tuple[tuple[Finding, ...], tuple[ControlFailure, ...]]:
         services = self._services
         started = services.clock()
         try:
-            async with asyncio.timeout(self._settings.smtp.verdict_timeout):
+            async with asyncio.timeout_at(deadline):
                 found = await services.scanner.scan(message)
         except ControlError as error:
             return (), (ControlFailure(Check.VIRUS, error.reason, error.detail),)
@@ -319,7 +335,7 @@ class Transaction:
             mishap("virus scan", id=self.id)
             return (), (ControlFailure(Check.VIRUS, "crashed", type(error).__name__),)
         finally:
-            self._stage("virus", _scanning, services.clock() - started)
+            self._stage(stage, _SCANNING[stage], services.clock() - started)
         return found, ()
 
     # --- the end -------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ To be imported where files may be read only: it loads the libraries.
 
 from collections.abc import Iterator
 
+from gateway.checks.handout import Handout
 from gateway.checks.inside import Attachment, ReadAttachment
 from gateway.checks.reading.budget import Budget, Limits
 from gateway.checks.reading.values import Found
@@ -12,9 +13,12 @@ from gateway.checks.reading.walk import Walk
 from gateway.settings import InspectionSettings
 
 
-def open_reader(settings: InspectionSettings) -> ReadAttachment:
-    """A reader for the attachments of one message. Its clock starts now."""
-    walk = Walk(Budget(limits_of(settings)))
+def open_reader(settings: InspectionSettings, out: Handout | None = None) -> ReadAttachment:
+    """A reader for the attachments of one message. Its clock starts now.
+
+    ``out``: takes what the virus control has to scan apart.
+    """
+    walk = Walk(Budget(limits_of(settings)), out)
 
     def read(attachment: Attachment) -> Iterator[Found]:
         return walk.attachment(attachment.pieces, attachment.size, attachment.name, attachment.declared)

@@ -58,6 +58,8 @@ _MARKS: tuple[tuple[bytes, Kind], ...] = (
     (b"\x1f\x8b", Kind.GZIP),
     (b"BZh", Kind.BZIP2),
     (b"\xfd7zXZ\0", Kind.XZ),
+    (b"\x5d\0\0\x80\0\xff\xff\xff\xff", Kind.XZ),
+    (b"\x5d\0\0\0\1\xff\xff\xff\xff", Kind.XZ),
     (b"7z\xbc\xaf\x27\x1c", Kind.ARCHIVE),
     (b"Rar!\x1a\x07", Kind.ARCHIVE),
     (b"MSCF\0\0\0\0", Kind.ARCHIVE),

@@ -20,6 +20,8 @@ _REGULAR = 0o100000
 _TYPES = 0o170000
 _FORMATS = ("7zip", "rar", "rar5", "cab", "iso9660", "lha", "cpio", "ar", "xar", "tar", "raw")
 _FILTERS = ("compress", "lzip", "zstd", "lz4", "gzip", "bzip2", "xz")
+_SEEN = (b"7z\xbc\xaf", b"MSCF", b"070701", b"070707", b"xar!")
+"""Archives that clamd takes apart whatever it was built with."""
 _TAKES = {
     "archive_read_new": (ctypes.c_void_p, ()),
     "archive_read_free": (ctypes.c_int, (ctypes.c_void_p,)),
@@ -82,6 +84,7 @@ def _format_of(data: Buffer) -> str:
 def _entries(library: Any, archive: ctypes.c_void_p, budget: Budget, data: Buffer) -> Iterator[Item]:
     entry = ctypes.c_void_p()
     encrypted = 0
+    seen = bytes(data[:6]).startswith(_SEEN) or data[32769:32774] == b"CD001"
     while True:
         status = library.archive_read_next_header(archive, ctypes.byref(entry))
         if status == _EOF:
@@ -101,7 +104,8 @@ def _entries(library: Any, archive: ctypes.c_void_p, budget: Budget, data: Buffe
             encrypted += 1
             yield Member(name, None)
         else:
-            yield Member("content" if name == "data" else name, budget.metered(_octets(library, archive)))
+            pieces = budget.metered(_octets(library, archive))
+            yield Member("content" if name == "data" else name, pieces, seen=seen)
     if encrypted:
         yield Fact(FactCode.ARCHIVE_ENCRYPTED, "archive with a password", _format_of(data))
 

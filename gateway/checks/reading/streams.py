@@ -32,12 +32,12 @@ def read_gzip(data: Buffer, budget: Budget) -> Iterator[Item]:
 
 def read_bzip2(data: Buffer, budget: Budget) -> Iterator[Item]:
     """A bzip2 file."""
-    yield from _inside(_guarded(_joined(data, bz2.BZ2Decompressor)), "content", budget)
+    yield from _inside(_guarded(_joined(data, bz2.BZ2Decompressor)), "content", budget, seen=False)
 
 
 def read_xz(data: Buffer, budget: Budget) -> Iterator[Item]:
     """An xz file."""
-    yield from _inside(_guarded(_joined(data, _xz_decoder)), "content", budget)
+    yield from _inside(_guarded(_joined(data, _xz_decoder)), "content", budget, seen=data[:1] == b"\xfd")
 
 
 def read_tar(data: Buffer, budget: Budget) -> Iterator[Item]:
@@ -45,8 +45,8 @@ def read_tar(data: Buffer, budget: Budget) -> Iterator[Item]:
     yield from _tar(cast("IO[bytes]", File(data)), "r:", budget)
 
 
-def _inside(pieces: Iterator[bytes], name: str, budget: Budget) -> Iterator[Item]:
-    """What was compressed: a tar file's members, or one file."""
+def _inside(pieces: Iterator[bytes], name: str, budget: Budget, seen: bool = True) -> Iterator[Item]:
+    """What was compressed: a tar file's members, or one file. ``seen`` False: clamd may not unpack such files."""
     metered = budget.metered(pieces)
     head = b""
     try:
@@ -55,16 +55,16 @@ def _inside(pieces: Iterator[bytes], name: str, budget: Budget) -> Iterator[Item
     except MalformedError:
         if not head:
             raise
-        yield Member(name, (head,))
+        yield Member(name, (head,), seen=seen)
         raise
     whole = chain((head,), metered)
     if head[257:262] == b"ustar":
-        yield from _tar(cast("IO[bytes]", Stream(whole)), "r|", budget)
+        yield from _tar(cast("IO[bytes]", Stream(whole)), "r|", budget, seen)
     else:
-        yield Member(name, whole)
+        yield Member(name, whole, seen=seen)
 
 
-def _tar(file: IO[bytes], mode: str, budget: Budget) -> Iterator[Item]:
+def _tar(file: IO[bytes], mode: str, budget: Budget, seen: bool = True) -> Iterator[Item]:
     try:
         with tarfile.open(fileobj=file, mode=mode, bufsize=_BLOCK) as archive:  # type: ignore[call-overload]
             for entry in archive:
@@ -72,7 +72,7 @@ def _tar(file: IO[bytes], mode: str, budget: Budget) -> Iterator[Item]:
                 if entry.isreg():
                     inner = archive.extractfile(entry)
                     if inner is not None:
-                        yield Member(entry.name, _blocks(inner, budget if mode == "r:" else None))
+                        yield Member(entry.name, _blocks(inner, budget if mode == "r:" else None), seen=seen)
                 else:
                     budget.member()
     except (tarfile.TarError, *_ERRORS) as error:

@@ -4,16 +4,19 @@ Yields texts, facts and files with the path that leads to them. Refuses to let o
 reader cannot finish is a fact, and the walk goes on; only a limit of the budget ends the attachment.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from gateway.checks.active import TAIL, active_kind
 from gateway.checks.attachment import real_type
+from gateway.checks.doubtful import TooLargeError
+from gateway.checks.handout import Handout
 from gateway.checks.parts import reads_as_text
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.kinds import HEAD, Kind, kind_of
 from gateway.checks.reading.library import read_archive
 from gateway.checks.reading.messages import read_message
-from gateway.checks.reading.octets import Holding
+from gateway.checks.reading.octets import Holding, pieces_of
 from gateway.checks.reading.ole import read_ole
 from gateway.checks.reading.package import read_zip
 from gateway.checks.reading.pdf import read_pdf
@@ -36,6 +39,7 @@ from gateway.checks.reading.values import (
     Reader,
     Text,
 )
+from gateway.checks.rescan import CLOSED, TOO_LARGE, hidden_in
 from gateway.mime.tree import Buffer
 
 READERS: dict[Kind, Reader] = {
@@ -81,8 +85,9 @@ _MAY_END_IN_ZIP = frozenset({Kind.OTHER, Kind.PICTURE, Kind.PDF, Kind.TEXT, Kind
 class Walk:
     """The walk through the attachments of one message."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, out: Handout | None = None) -> None:
         self._budget = budget
+        self._out = out
 
     def attachment(self, pieces: Iterable[bytes], size: int, name: str, declared: str) -> Iterator[Found]:
         """All that is in one attachment of about ``size`` octets. Never raises for what it holds (but MemoryError)."""
@@ -94,6 +99,8 @@ class Walk:
             yield from _active(data, name, "", known=True)
             yield from self._file(data, name, declared, (), 0)
         except LimitReached as error:
+            if self._out is not None:
+                self._out.unread = error.detail
             yield Found("", Fact(error.code, error.detail))
 
     def _file(self, data: Buffer, name: str, declared: str, path: tuple[str, ...], depth: int) -> Iterator[Found]:
@@ -101,6 +108,8 @@ class Walk:
         kind = kind_of(bytes(data[:HEAD]), name, declared)
         if depth > self._budget.limits.depth:
             if kind not in (Kind.EMPTY, Kind.PICTURE):
+                if self._out is not None:
+                    self._out.unread = "containers nested too deep"
                 yield Found(where, Fact(FactCode.ARCHIVE_LIMIT, f"deeper than {self._budget.limits.depth}"))
             return
         reader = READERS.get(kind)
@@ -113,6 +122,23 @@ class Walk:
                 yield Found(where, Text("", text[: self._budget.text(len(text))]))
         if kind in _MAY_END_IN_ZIP and _has_zip(data):
             yield from self._read(read_zip, data, path, depth, sure=False)
+        if self._out is not None:
+            self._hand_out(self._out, data, kind, path, depth)
+
+    def _hand_out(self, out: Handout, data: Buffer, kind: Kind, path: tuple[str, ...], depth: int) -> None:
+        """What a file hides from clamd by other means than being packed."""
+        try:
+            for pieces, is_file in hidden_in(data, kind):
+                if out.cut:
+                    return
+                self._budget.member()
+                holding = Holding()
+                holding.take(self._budget.metered(pieces))
+                found = holding.done()
+                if out.add(pieces_of(found)) and is_file and kind_of(bytes(found[:HEAD])) in CLOSED:
+                    deque(self._file(found, "", "", path, depth + 1), maxlen=0)
+        except TooLargeError:
+            out.cut = TOO_LARGE
 
     def _read(
         self, reader: Reader, data: Buffer, path: tuple[str, ...], depth: int, sure: bool = True
@@ -157,6 +183,8 @@ class Walk:
         except MalformedError as error:
             damage = error
         data = holding.done()
+        if self._out is not None and not member.seen:
+            self._out.add(pieces_of(data))
         if member.listed:
             yield Found(where, File(where, member.name, _type_of(data, member), len(data), member.media_type))
             yield from _active(data, member.name, where)

@@ -188,7 +188,9 @@ _simple("quoted-printable attachment", lambda d: mixed(TEXT, part(
 _simple("base64 root", lambda d: FIELDS + part(d))
 _simple("zip", lambda d: attached(zipped({"a.dat": d}), "application/zip", "a.zip"))
 _simple("zip in zip", lambda d: attached(zipped({"b.zip": zipped({"a.dat": d})}), "application/zip", "a.zip"))
-_simple("forwarded message", lambda d: mixed(TEXT, b"Content-Type: message/rfc822\r\n\r\n" + attached(d)))
+_simple(
+    "forwarded message", lambda d: mixed(TEXT, b"Content-Type: message/rfc822\r\n\r\n" + attached(d), boundary=b"out")
+)
 
 # --- transfer encodings ---------------------------------------------------------------------------------------------
 _group = "transfer encoding"
@@ -250,7 +252,9 @@ _encoded("without padding", B64, lambda d: rows(d + b"\n").replace(b"=", b""))
 _encoded("with foreign characters", B64, lambda d: rows(d).replace(b"A", b"A*!"))
 _encoded("with dots between", B64, lambda d: b".".join(rows(d)[at : at + 1] for at in range(len(rows(d)))))
 _encoded(
-    "with spaces between", B64, lambda d: b" ".join(rows(d).strip()[at : at + 4] for at in range(0, len(rows(d)), 4))
+    "with spaces between",
+    B64,
+    lambda d: b" ".join(rows(d).strip()[at : at + 4] for at in range(0, len(rows(d)), 4)) + b"\r\n",
 )
 _encoded("with octets over 127", B64, lambda d: rows(d).replace(b"V", b"V\xa0\xff"))
 _encoded("with NULs", B64, lambda d: rows(d).replace(b"V", b"V\0"))
@@ -430,6 +434,10 @@ _simple("a picture's first octets", lambda d: b"GIF89a: x\r\n" + attached(d))
 _simple("an archive's first octets", lambda d: b"PK\3\4: x\r\n" + attached(d))
 _simple("an HTML page's first octets", lambda d: b"<html>: x\r\n" + attached(d))
 _simple("a PDF's first octets", lambda d: b"%PDF-1.4: x\r\n" + attached(d))
+_simple("no space behind any colon", lambda d: attached(d).replace(b": ", b":"))
+_simple("tabs behind all colons", lambda d: attached(d).replace(b": ", b":\t"))
+_simple("names in small letters", lambda d: attached(d).replace(FIELDS, FIELDS.lower()))
+_simple("names in capitals", lambda d: attached(d).replace(FIELDS, FIELDS.upper()))
 _simple("no MIME-Version", lambda d: attached(d).replace(b"MIME-Version: 1.0\r\n", b""))
 _simple("lines ended by CR alone", lambda d: attached(d).replace(b"\r\n", b"\r"))
 _simple("lines ended by LF alone", lambda d: attached(d).replace(b"\r\n", b"\n"))

@@ -1,0 +1,103 @@
+"""Files that stand in something else under an encoding of their own: base64 without a name, yEnc, literals in scripts.
+
+Gives the octets that a lenient program, or the script itself, would make of them. Refuses nothing; what is in no such
+form gives nothing. Linear in the input.
+"""
+
+import binascii
+import re
+from collections.abc import Iterator
+
+from gateway.mime.decoding import Decoding
+from gateway.mime.tree import Buffer, Span
+
+_CHUNK = 65_536
+_ALPHABET = rb"[A-Za-z0-9+/]"
+RUN = re.compile(
+    rb"\n[ \t>]*+(%s{60,}+={0,2}[ \t]*+\r?+(?:\n%s++={0,2}[ \t]*+\r?+(?=\n|\Z))*+)(?=\n|\Z)" % (_ALPHABET, _ALPHABET)
+)
+"""Lines of nothing but base64, the first of them long."""
+SHORT_RUN = re.compile(
+    rb"[\r\n][ \t>]*+(%s{16,}+={0,2}[ \t\0]*+(?:[\r\n]++|\Z)(?:%s++={0,2}[ \t\0]*+(?:[\r\n]++|\Z))*+)"
+    % (_ALPHABET, _ALPHABET)
+)
+"""The same for mail that is odd anyway: shorter lines, ended by whatever."""
+RUN_AHEAD = re.compile(rb"\n[ \t>]*+[A-Za-z0-9+/]{60}")
+"""Whether a look for :data:`RUN` is worth it."""
+_LITERAL = re.compile(rb"[\"'`]([A-Za-z0-9+/_\-]{64,}+={0,2})[\"'`]")
+_PLUS = re.compile(rb"[\"'`]\s*+\+\s*+[\"'`]")
+_COMMA = re.compile(rb"[\"'`]\s*+,\s*+[\"'`]")
+_NUMBERS = re.compile(rb"(?:(?:0[xX][0-9A-Fa-f]{1,2}|[0-9]{1,3})\s*+,\s*+){31,}+(?:0[xX][0-9A-Fa-f]{1,2}|[0-9]{1,3})")
+_NUMBER = re.compile(rb"0[xX][0-9A-Fa-f]{1,2}|[0-9]{1,3}")
+_ESCAPES = re.compile(rb"(?:\\x[0-9A-Fa-f]{2}){32,}+|(?:\\u00[0-9A-Fa-f]{2}){32,}+|(?:%[0-9A-Fa-f]{2}){32,}+")
+_HEX = re.compile(rb"[0-9A-Fa-f]*\Z")
+_DATA_URL = re.compile(rb";base64,((?:[A-Za-z0-9+/_\-]|%[0-9A-Fa-f]{2}|\s)++)", re.IGNORECASE)
+_SCRIPTED = (b"<script", b"javascript:", b"<svg", b"onload")
+_YENC = re.compile(rb"(?:\A|\n)=ybegin [^\n]*+\n(?:=ypart [^\n]*+\n)?")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_BACK_42 = bytes((octet - 42) % 256 for octet in range(256))
+_NO_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
+
+
+def lenient_base64(data: bytes) -> bytes:
+    """Whatever of it is base64, decoded as if the rest were not there, white space and padding too."""
+    pure = data.translate(None, _NO_BASE64)
+    return binascii.a2b_base64(pure[: len(pure) - (len(pure) % 4 == 1)] + b"==")
+
+
+def readings_of_base64(buffer: Buffer, span: Span) -> Iterator[Iterator[bytes]]:
+    """A body of damaged base64 as different programs decode it: anew after padding, up to it, past it, for URLs."""
+    yield Decoding(buffer, span, "base64", _CHUNK)
+    end = buffer.find(b"=", span.start, span.end)
+    if end >= 0:
+        stop = end
+        while stop < span.end and buffer[stop] == 61:
+            stop += 1
+        yield Decoding(buffer, Span(span.start, stop), "base64", _CHUNK)
+        yield iter((lenient_base64(bytes(buffer[span.start : span.end])),))
+    if buffer.find(b"-", span.start, span.end) >= 0 or buffer.find(b"_", span.start, span.end) >= 0:
+        raw = bytes(buffer[span.start : span.end])
+        yield iter((lenient_base64(raw.translate(_URL_SAFE)),))
+
+
+def runs(buffer: Buffer, span: Span, pattern: "re.Pattern[bytes]" = RUN) -> Iterator[Iterator[bytes]]:
+    """What lines of base64 in the middle of something else decode to. The line before the span has ended."""
+    for match in pattern.finditer(buffer, max(span.start - 1, 0), span.end):
+        if match.end(1) - match.start(1) >= 24:
+            yield Decoding(buffer, Span(match.start(1), match.end(1)), "base64", _CHUNK)
+
+
+def yencoded(buffer: Buffer, span: Span) -> Iterator[Iterator[bytes]]:
+    """Files in yEnc (draft 1.3)."""
+    for match in _YENC.finditer(buffer, span.start, span.end):
+        end = buffer.find(b"\n=yend", match.end() - 1, span.end)
+        raw = bytes(buffer[match.end() : end if end >= 0 else span.end]).replace(b"\r", b"").replace(b"\n", b"")
+        first, *rest = raw.split(b"=")
+        out = [first.translate(_BACK_42)]
+        for piece in rest:
+            out.append(bytes(((octet - 64) % 256) for octet in piece[:1]).translate(_BACK_42))
+            out.append(piece[1:].translate(_BACK_42))
+        yield iter((b"".join(out),))
+
+
+def smuggled(markup: bytes) -> Iterator[bytes]:
+    """Files in the strings and lists of a page's scripts, and in data: addresses (HTML smuggling)."""
+    small = markup.lower()
+    if b";base64," in small:
+        for match in _DATA_URL.finditer(markup):
+            yield lenient_base64(re.sub(rb"%2[bB]", b"+", match[1]).replace(b"%2F", b"/").replace(b"%2f", b"/"))
+    if not any(mark in small for mark in _SCRIPTED):
+        return
+    texts = dict.fromkeys((markup, _PLUS.sub(b"", markup), _COMMA.sub(b"", markup)))
+    for text in texts:
+        for match in _LITERAL.finditer(text):
+            literal = match[1]
+            yield lenient_base64(literal.translate(_URL_SAFE))
+            if len(literal) % 2 == 0 and _HEX.match(literal):
+                yield bytes.fromhex(literal.decode("ascii"))
+    for match in _NUMBERS.finditer(markup):
+        values = [int(number, 16 if number[:2] in (b"0x", b"0X") else 10) for number in _NUMBER.findall(match[0])]
+        yield bytes(value & 255 for value in values)
+    for match in _ESCAPES.finditer(markup):
+        digits = re.sub(rb"\\u00|\\x|%", b"", match[0])
+        yield bytes.fromhex(digits.decode("ascii"))
