@@ -52,6 +52,8 @@ _FAT = ((54, b"FAT1"), (82, b"FAT32"), (3, b"NTFS    "), (3, b"EXFAT   "))
 _BOOT = b"\x55\xaa"
 _FIRST = rb"\A(?:\xef\xbb\xbf)?(?:\s|[;#][^\n]*\n)*+"
 """Behind empty lines and comments."""
+_CELL = rb"(?:\A|[\n,;\t\"])\s*[=+@-][^\n]{0,200}?"
+"""A formula's beginning in CSV."""
 _IN_TEXT = tuple(
     (re.compile(pattern, re.IGNORECASE), found)
     for pattern, found in (
@@ -73,6 +75,10 @@ _IN_TEXT = tuple(
         (rb"<jnlp[\s>]", Active(_SCRIPT, "Java web start")),
         (rb"<asmv1:assembly[\s>][\s\S]{0,4000}?<deployment[\s>]", Active(_SCRIPT, "ClickOnce")),
         (rb"#@~\^[A-Za-z0-9+/]{6}==", Active(_SCRIPT, "encoded script")),
+        (
+            _CELL + rb"\b(?:cmd|powershell|mshta|msexcel|rundll32|regsvr32|wscript|cscript)(?:\.exe)?['\"]?\s*\|",
+            Active(FactCode.OFFICE_DDE, "a cell that starts a program"),
+        ),
     )
 )
 _may_be = AnyOf(
@@ -80,7 +86,19 @@ _may_be = AnyOf(
         *("[internetshortcut]", "[desktop entry]", "[shell]", "registry editor version", "regedit4", "@echo"),
         *("1\nhttp", "1\r\nhttp", "full address:s:", "<librarydescription", "<persistedquery", "<scriptlet"),
         *("<searchconnectordescription", "<pcsettings", "<plist", "<hta:application", "<script", "<mmc_consolefile"),
-        *("<jnlp", "<asmv1:assembly", "#@~^"),
+        *(
+            "<jnlp",
+            "<asmv1:assembly",
+            "#@~^",
+            "cmd|",
+            "cmd.exe|",
+            "cmd'|",
+            "powershell",
+            "mshta",
+            "msexcel",
+            "rundll32",
+        ),
+        *("regsvr32", "wscript", "cscript"),
     )
 )
 """One of these stands in whatever the patterns find."""

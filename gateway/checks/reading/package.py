@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from itertools import chain
 
 from gateway.checks.reading.budget import Budget
+from gateway.checks.reading.fields import FieldWatch, links_in
 from gateway.checks.reading.octets import hold
+from gateway.checks.reading.ole import project_text
 from gateway.checks.reading.sheets import Workbook
 from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member, Text
 from gateway.checks.reading.workbooks import read_workbook
@@ -20,6 +22,7 @@ from gateway.mime.tree import Buffer
 _NUMBER = re.compile(r"(\d+)\.xml\Z")
 _ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)[\s/>]")
 _MACROS = ("vbaproject.bin", "xlm/", "macrosheets/", "basic/", "scripts/")
+_AUTO_NAME = re.compile(rb"[\"']_xlnm\.Auto_(?:Open|Close|Activate|Deactivate)", re.IGNORECASE)
 _EXTERNAL = re.compile(
     rb"<[^>]*(?:attachedTemplate|oleObject|/frame|subDocument|externalLinkPath)[^>]*TargetMode\s*=\s*[\"']External|"
     rb"<[^>]*TargetMode\s*=\s*[\"']External[\"'][^>]*(?:attachedTemplate|oleObject|/frame|subDocument)",
@@ -77,8 +80,9 @@ def _document(archive: Archive, budget: Budget) -> Iterator[Item]:
             continue
         if any(mark in path for mark in _MACROS):
             macros = macros or not path.endswith((".rels", "script-lb.xml", "dialog-lb.xml"))
+            yield from _macros(archive, entry, path, budget)
             if path.endswith(".bin"):
-                continue  # the project itself: its name says all
+                continue
         if entry.encrypted:
             yield Fact(FactCode.CONTENT_ENCRYPTED, "a part of the document needs a password", "opendocument")
             continue
@@ -104,14 +108,14 @@ def _part(archive: Archive, entry: Entry, path: str, book: Workbook, budget: Bud
     except MalformedError as error:
         yield Fact(FactCode.UNREADABLE, f"a part of the document: {error}"[:100])
         return
-    pieces = chain((first,), stream)
+    pieces: Iterator[bytes] = chain((first,), stream)
     if not _looks_like_xml(first):
         yield from _other(entry, path, pieces, budget)
         return
-    if path == "meta-inf/manifest.xml" and b"encryption-data" in first:
-        yield Fact(FactCode.CONTENT_ENCRYPTED, "OpenDocument with a password", "opendocument")
-    if path.endswith(".rels") and _EXTERNAL.search(first):
-        yield Fact(FactCode.REMOTE_TEMPLATE, "loads a template or an object from elsewhere")
+    yield from _signs(path, first)
+    watch = FieldWatch()
+    if "word/" in path or "externallink" in path:
+        pieces = watch.passing(pieces)
     root = _root_of(first)
     place = _place_of(path, book)
     try:
@@ -120,6 +124,33 @@ def _part(archive: Archive, entry: Entry, path: str, book: Workbook, budget: Bud
                 yield Text(place, text)
     except MalformedError as error:
         yield Fact(FactCode.UNREADABLE, f"a part of the document: {error}"[:100])
+    if watch.asks:
+        yield Fact(FactCode.OFFICE_DDE, "a field or link in the document")
+
+
+def _signs(path: str, first: bytes) -> Iterator[Item]:
+    """What the beginning of a part says of the document."""
+    if path == "meta-inf/manifest.xml" and b"encryption-data" in first:
+        yield Fact(FactCode.CONTENT_ENCRYPTED, "OpenDocument with a password", "opendocument")
+    if path.endswith(".rels"):
+        if _EXTERNAL.search(first):
+            yield Fact(FactCode.REMOTE_TEMPLATE, "loads a template or an object from elsewhere")
+        yield from links_in(first)
+    if path.endswith("workbook.xml") and _AUTO_NAME.search(first):
+        yield Fact(FactCode.OFFICE_AUTOEXEC, "a macro sheet that runs when the workbook is opened or closed")
+
+
+def _macros(archive: Archive, entry: Entry, path: str, budget: Budget) -> Iterator[Item]:
+    """The source of a document's macros, and whether they stand on a sheet."""
+    if "macrosheets/" in path and not path.endswith(".rels"):
+        yield Fact(FactCode.OFFICE_XLM, "the workbook holds a macro sheet")
+    if not path.endswith("vbaproject.bin") or entry.encrypted:
+        return
+    try:
+        data = hold(budget.metered(archive.read(entry)))
+    except MalformedError:
+        return
+    yield from project_text(data, budget)
 
 
 def _texts(root: bytes, path: str, pieces: Iterator[bytes], book: Workbook) -> Iterator[str]:

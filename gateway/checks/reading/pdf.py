@@ -13,11 +13,14 @@ import pypdfium2.raw as pdfium
 
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.octets import pieces_of, pointer
-from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member, Text
+from gateway.checks.reading.values import Fact, FactCode, Item, Link, MalformedError, Member, Text
 from gateway.mime.tree import Buffer
 
 _MOST_ANNOTATIONS = 5000
 _MOST_FILES = 1000
+_MOST_LINKS = 500
+"""A page."""
+_LONGEST_LINK = 8192
 _LONGEST = 4 * 1024 * 1024
 _LAUNCH = re.compile(rb"/S\s*/Launch\b")
 _SCRIPT = re.compile(rb"/JavaScript\b")
@@ -87,6 +90,7 @@ class _Document:
             notes = list(self._annotations(page, form))
             if notes:
                 yield Text(f"{place}, fields and notes", "\n".join(notes))
+            yield from self._links(page)
         finally:
             pdfium.FPDF_ClosePage(page)
 
@@ -103,6 +107,23 @@ class _Document:
                     said = _wide(partial(pdfium.FPDFAnnot_GetStringValue, note, key))
                     if said:
                         yield said
+            finally:
+                pdfium.FPDFPage_CloseAnnot(note)
+
+    def _links(self, page: Any) -> Iterator[Item]:
+        """Where annotations of a page lead."""
+        for number in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST_LINKS)):
+            note = pdfium.FPDFPage_GetAnnot(page, number)
+            if not note:
+                continue
+            try:
+                link = pdfium.FPDFAnnot_GetLink(note)
+                action = pdfium.FPDFLink_GetAction(link) if link else None
+                size = pdfium.FPDFAction_GetURIPath(self._document, action, None, 0) if action else 0
+                if 1 < size <= _LONGEST_LINK:
+                    buffer = ctypes.create_string_buffer(size)
+                    pdfium.FPDFAction_GetURIPath(self._document, action, buffer, size)
+                    yield Link(buffer.value.decode("utf-8", "replace"))
             finally:
                 pdfium.FPDFPage_CloseAnnot(note)
 

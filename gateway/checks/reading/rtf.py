@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from gateway.checks.reading.budget import Budget
+from gateway.checks.reading.fields import asked_by_rtf
 from gateway.checks.reading.octets import pieces_of
 from gateway.checks.reading.package10 import native_files
 from gateway.checks.reading.values import Fact, FactCode, Item, Member, Text
@@ -44,6 +45,8 @@ _BREAKS = {
     b"bullet": "\u2022",
 }
 _SYMBOLS = {b"~": " ", b"_": "-", b"-": "", b"{": "{", b"}": "}", b"\\": "\\", b"\r": "\n", b"\n": "\n", b"\t": "\t"}
+_LOOKED_AT = 8 * 1024 * 1024
+"""Octets in which fields and templates are looked for."""
 
 
 def read_rtf(data: Buffer, budget: Budget) -> Iterator[Item]:
@@ -62,6 +65,7 @@ def read_rtf(data: Buffer, budget: Budget) -> Iterator[Item]:
         if reader.object_ended:
             yield from _object(reader.object_data(), budget)
     yield Text("", reader.taken())
+    yield from asked_by_rtf(bytes(data[:_LOOKED_AT]))
     if reader.objects:
         yield from _object(reader.object_data(), budget)
 
