@@ -45,37 +45,34 @@ class _Stream(NamedTuple):
 
 def read_ole(data: Buffer, budget: Budget) -> Iterator[Item]:
     """A compound file as what its streams say that it is."""
+    file, paths = _opened(data)
+    if not paths or any(mark in str(issue) for _, issue in file.parsing_issues for mark in _CIRCULAR):
+        yield Fact(FactCode.UNREADABLE, "compound file with a damaged directory")
+    yield from _Compound(file, _streams(paths), budget).items(data)
+
+
+def _opened(data: Buffer) -> "tuple[olefile.OleFileIO, list[list[str]]]":
+    """The file and the paths of its streams. Raises :class:`MalformedError`."""
     try:
         file = olefile.OleFileIO(File(data))
-        paths = file.listdir()
+        return file, file.listdir()
     except Exception as error:
         if isinstance(error, MemoryError):
             raise
         raise MalformedError(f"compound file: {type(error).__name__}") from error
-    if not paths or any(mark in str(issue) for _, issue in file.parsing_issues for mark in _CIRCULAR):
-        yield Fact(FactCode.UNREADABLE, "compound file with a damaged directory")
-    streams = [_Stream(tuple(p), "/".join(p[:-1]).lower(), p[-1].lower()) for p in paths]
-    yield from _Compound(file, streams, budget).items(data)
+
+
+def _streams(paths: list[list[str]]) -> list[_Stream]:
+    return [_Stream(tuple(p), "/".join(p[:-1]).lower(), p[-1].lower()) for p in paths]
 
 
 def project_text(data: Buffer, budget: Budget) -> Iterator[Item]:
     """Macros of a project that is a compound file of its own (vbaProject.bin); nothing when it is none."""
     try:
-        file = olefile.OleFileIO(File(data))
-        paths = file.listdir()
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - that there are macros is said already
+        file, paths = _opened(data)
+    except MalformedError:  # that there are macros is said already
         return
-    for path in paths:
-        if len(path) > 1 and path[-2].lower() == "vba":
-            try:
-                stream = file.openstream(path).read()
-            except MemoryError:
-                raise
-            except Exception:  # noqa: BLE001, S112 - the other modules can still be read
-                continue
-            yield from macros_in(path[-1].lower(), stream, budget)
+    yield from _Compound(file, _streams(paths), budget).macros()
 
 
 class _Compound:
@@ -101,9 +98,7 @@ class _Compound:
         known = False
         for stream in self._streams:
             self._budget.member()
-            if stream.folder.endswith("vba"):
-                yield from macros_in(stream.name, self._read(stream), self._budget)
-            elif stream.name in ("worddocument", "powerpoint document", "workbook", "book"):
+            if stream.name in ("worddocument", "powerpoint document", "workbook", "book"):
                 known = True
                 yield from self._document(stream, names, data)
             elif stream.name == "\x01ole10native":
@@ -112,8 +107,20 @@ class _Compound:
             elif stream.name in ("package", "contents") and stream.folder:
                 yield Fact(FactCode.EMBEDDED_OBJECT, "in an Office document")
                 yield Member(stream.name, pieces_of(self._read(stream)), listed=False)
+        yield from self.macros()
         if not known:
             yield from self._unknown()
+
+    def macros(self) -> Iterator[Item]:
+        """The source of each module that can be read."""
+        for stream in self._streams:
+            if stream.folder.endswith("vba"):
+                try:
+                    raw = self._read(stream)
+                except MalformedError:
+                    yield Fact(FactCode.UNREADABLE, "a module of macros")
+                    continue
+                yield from macros_in(stream.name, raw, self._budget)
 
     def _document(self, stream: _Stream, names: set[str], data: Buffer) -> Iterator[Item]:
         if stream.name == "worddocument":

@@ -137,7 +137,6 @@ def test_old_office(read: ReadFile) -> None:
         (b"-----BEGIN PGP MESSAGE-----\n\nhQEMA\n-----END PGP MESSAGE-----\n", "pgp-encrypted"),
         (b"\x85\x01\x0c\x03" + bytes(range(200)), "pgp-encrypted"),
         (doc("x" * 40, macros=True), "office-macros"),
-        (xls([["x"]], macro_sheet=True), "office-macros"),
         (with_files(docx("x"), {"word/vbaProject.bin": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"}), "office-macros"),
         (
             with_files(
