@@ -1,6 +1,6 @@
 """City mail, written for this and labelled by hand: ``city/*.yaml``.
 
-A group of texts for each type: ``has`` hold it, ``misses`` only look as if. ``[[…]]`` marks a value of the group's type,
+A group of texts a type: ``has`` hold it, ``misses`` only look as if. ``[[…]]`` marks a value of the group's type,
 ``[[other|…]]`` one of another type; a text of ``has`` without marks is what the type means as a whole. Refuses a group
 that is named for no type, and a mark that is not closed.
 """

@@ -12,9 +12,11 @@ from typing import Any
 import hyperscan
 
 from gateway.checks.company import Positions, gathered, has_near, positions_of, raised
+from gateway.checks.disguises import Disguises
 from gateway.checks.expressions import Meaning, Source, compiled, folded, sources_of, squeezed
 from gateway.checks.judging import Hit, Judge, Matter, nearby_of
 from gateway.checks.tally import Place, Sighting, Tally
+from gateway.checks.validators import DISGUISED
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Finding
 from gateway.policy.types import InformationType
@@ -106,6 +108,10 @@ class Scanner:
         self._places = {type_.id: index for index, type_ in enumerate(self.types)}
         self._together = self._types_that_wait()
         self._together_set = frozenset(self._together)
+        self._disguises = Disguises()
+        self._numbers = frozenset(
+            n for n, t in enumerate(self.types) if any(p.validator in DISGUISED for p in t.patterns)
+        )
 
     def _types_that_wait(self) -> tuple[int, ...]:
         """Types whose sightings are judged only when the whole text has been seen, companions before who needs them."""
@@ -136,6 +142,14 @@ class Scanner:
     def scan(self, data: bytes, part: str | Place, tally: Tally, candidates: int = MAX_CANDIDATES) -> None:
         """Add what stands in one text. ``data``: plain UTF-8 (:mod:`gateway.checks.plain`); ``part``: where it is."""
         place = Place(part) if isinstance(part, str) else part
+        named = self._scan(data, place, tally, candidates)
+        if not self._numbers:
+            return
+        for piece, shift in self._disguises.pieces(data, told=not self._numbers.isdisjoint(named)):
+            self._scan(piece, place._replace(again=True, shift=shift), tally, candidates)
+
+    def _scan(self, data: bytes, place: Place, tally: Tally, candidates: int) -> set[int]:
+        """Add what stands in the text as it is written. Returns the types of which a keyword stands in it."""
         text = Matter(data, folded(data), place, set(), set())
         hits = _Hits(candidates - tally.checked, text)
         short = squeezed(text.folded)
@@ -151,6 +165,7 @@ class Scanner:
         tally.texts += 1
         if words or hits.found:
             self._judge(words, hits.found, text, tally)
+        return text.named
 
     def _judge(self, words: list[Hit], hits: list[Hit], text: Matter, tally: Tally) -> None:
         waiting = self._waiting(tally)

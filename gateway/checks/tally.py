@@ -25,6 +25,8 @@ class Place(NamedTuple):
     """False: some of it may be quoted."""
     again: bool = False
     """True: a piece of a text that was looked at already."""
+    shift: int = 0
+    """Where the piece begins in the text, in octets."""
 
 
 class Sighting(NamedTuple):
@@ -83,11 +85,11 @@ class Tally:
                 self.surplus[at] = self.surplus.get(at, 0) + 1
                 return
             known = of_type[sighting.key] = Seen(
-                sighting.confidence, place.part, sighting.start, sighting.evidence, {place.kind}
+                sighting.confidence, place.part, place.shift + sighting.start, sighting.evidence, {place.kind}
             )
         elif sighting.confidence > known.confidence:
             known.confidence, known.evidence = sighting.confidence, sighting.evidence
-            known.part, known.offset = place.part, sighting.start
+            known.part, known.offset = place.part, place.shift + sighting.start
         self.repeat(known, sighting.end, place)
         known.marks.update(marks)
 

@@ -56,8 +56,10 @@ for _first, _last, _sizes in ISSUERS:
     for _number in range(_first, _last + 1):
         _LENGTHS[str(_number)] = _LENGTHS.get(str(_number), frozenset()) | _sizes
 _PREFIX_SIZES = sorted({len(prefix) for prefix in _LENGTHS})
-NUMERIC = frozenset({"us-ssn", "us-itin", "us-ein", "us-rtn", "payment-card", "luhn", "npi"})
+NUMERIC = frozenset({"us-ssn", "us-itin", "us-ein", "us-rtn", "payment-card", "payment-card-reversed", "luhn", "npi"})
 """Validators of numbers: the digits alone are the value, whatever stands between them."""
+DISGUISED = NUMERIC | {"iban", "payment-card-reversed"}
+"""Validators of types whose numbers are looked for in disguise as well."""
 _NOT_DIGITS = bytes(c for c in range(256) if not 48 <= c <= 57)
 _PREFIX = "80840"
 """Issuer identifier of health in the United States, which the check digit of an NPI includes (45 CFR 162.406)."""
@@ -101,6 +103,11 @@ def is_payment_card(match: bytes) -> bool:
         if size in _LENGTHS.get(number[:prefix], ()):
             return has_luhn_digit(number)
     return False
+
+
+def is_payment_card_reversed(match: bytes) -> bool:
+    """The same, read backwards."""
+    return is_payment_card(match[::-1])
 
 
 def is_iban(match: bytes) -> bool:
@@ -174,6 +181,7 @@ VALIDATORS: Mapping[str, Callable[[bytes], bool]] = {
     "us-ein": is_us_ein,
     "us-rtn": is_us_rtn,
     "payment-card": is_payment_card,
+    "payment-card-reversed": is_payment_card_reversed,
     "iban": is_iban,
     "luhn": is_luhn,
     "npi": is_npi,
