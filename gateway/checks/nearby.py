@@ -138,7 +138,7 @@ def _windows(spans: Sequence[tuple[int, int]], before: int, behind: int, size: i
     windows: list[tuple[int, int]] = []
     last = -1
     for start, end in sorted(spans):
-        if start - before > last:
+        if not windows or start - before > last:
             windows.append((max(0, start - before), 0))
         last = max(last, end + behind)
         windows[-1] = (windows[-1][0], min(size, last))

@@ -172,6 +172,15 @@ def test_published_values_are_marked() -> None:
     assert {f.evidence: published.mark in f.marks for f in found} == {"1234": True, "5678": False}
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 40, 500])
+def test_a_match_at_the_beginning_of_a_long_text(ahead: int) -> None:
+    """Where there is less in front of it than its window is wide, the window begins with the text."""
+    number = Pattern(r"\d{5}", MEDIUM)
+    some = (InformationType("n", "N", patterns=(number,), keywords=("chart",)),)
+    text = "chart " + "x " * ahead + "12345 " + "and so on " * 500
+    assert [c for _, _, c in seen(some, text)] == [HIGH if ahead < 40 else MEDIUM]
+
+
 def test_values_that_differ_in_their_marks_are_counted_apart() -> None:
     """The finding that carries the rest carries the rest of its own kind, so that rules count right."""
     many = " ".join(f"BDG-{n}" for n in range(1000, 1000 + 2 * MAX_FINDINGS))
