@@ -11,6 +11,7 @@ from .conftest import ReadFile
 from .making import compound, doc, docx, with_files, xls, xlsx
 
 SSN = "536-90-4399"
+LINKED = "xl/externalLinks/externalLink1.xml"
 MODULE = b'Attribute VB_Name = "ThisDocument"\r\n'
 
 
@@ -120,8 +121,8 @@ def field(*pieces: str) -> bytes:
         (with_files(docx("x"), {"word/footer9.xml": b'<w:ftr><w:fldSimple w:instr=" DDE cmd /c x"/></w:ftr>'}), True),
         (with_files(docx("x"), {"word/document2.xml": field("PAGE", "TOC \\o")}), False),
         (with_files(docx("we added DDE data"), {}), False),
-        (with_files(xlsx([["x"]]), {"xl/externalLinks/externalLink1.xml": b'<externalLink><ddeLink ddeService="cmd"/></externalLink>'}), True),
-        (with_files(xlsx([["x"]]), {"xl/externalLinks/externalLink1.xml": b"<externalLink><externalBook/></externalLink>"}), False),
+        (with_files(xlsx([["x"]]), {LINKED: b'<externalLink><ddeLink ddeService="cmd"/></externalLink>'}), True),
+        (with_files(xlsx([["x"]]), {LINKED: b"<externalLink><externalBook/></externalLink>"}), False),
         (b"{\\rtf1{\\field{\\*\\fldinst {DDEAUTO cmd.exe}}{\\fldrslt x}}}", True),
         (b"{\\rtf1{\\field{\\*\\fldinst {HYPERLINK}}{\\fldrslt DDE}}}", False),
     ],
