@@ -31,7 +31,7 @@ _HARMLESS = frozenset(
         *(DefectCode.EIGHT_BIT_IN_HEADER, DefectCode.DUPLICATE_FIELD, DefectCode.DUPLICATE_CONTENT_DISPOSITION),
         *(DefectCode.UNKNOWN_CHARSET, DefectCode.UNSAFE_CHARSET, DefectCode.UNTERMINATED_MULTIPART),
         *(DefectCode.EPILOGUE_TEXT, DefectCode.ENCODED_MESSAGE, DefectCode.MESSAGE_PARTIAL, DefectCode.MBOX_FROM),
-        *(DefectCode.BARE_NEWLINE, DefectCode.BOUNDARY_AMBIGUOUS),
+        *(DefectCode.EXTERNAL_BODY, DefectCode.BARE_NEWLINE, DefectCode.BOUNDARY_AMBIGUOUS),
     }
 )
 """Defects that do not mislead clamd, or that are looked at where they stand."""

@@ -170,6 +170,8 @@ class _Parser:
         """The message inside message/rfc822 and message/global (RFC 6532 section 3.7)."""
         if media == "message/partial":
             self.defect(DefectCode.MESSAGE_PARTIAL, path, body.start)
+        elif media == "message/external-body":
+            self.defect(DefectCode.EXTERNAL_BODY, path, body.start)
         if media not in _NESTED:
             return ()
         if encoding in _CODED:

@@ -111,6 +111,8 @@ class DefectCode(StrEnum):
     """base64 or quoted-printable on a nested message: not parsed in place."""
     MESSAGE_PARTIAL = "message-partial"
     """A fragment (RFC 2046 section 5.2.2): the whole is never seen by one inspection."""
+    EXTERNAL_BODY = "external-body"
+    """The content lies elsewhere (RFC 2046 section 5.2.3) and is fetched by whoever opens the message."""
     BAD_ENCODING = "bad-encoding"
     """A transfer encoding that nobody defines; the body is read as it stands."""
     UNKNOWN_CHARSET = "unknown-charset"

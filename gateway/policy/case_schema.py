@@ -94,6 +94,7 @@ class Given(Strict):
 
     virus: str | None = None
     failed: Many[Check] = ()
+    limited: Many[Check] = ()
     exceptions: tuple[CaseException, ...] = ()
     now: Instant | None = None
     sender: CaseSender = CaseSender()

@@ -139,11 +139,13 @@ def given(case: Case, seen: Findings) -> Findings:
     if facts.virus is not None:
         items = (*items, Finding(Check.VIRUS, facts.virus))
     failed = tuple(ControlFailure(check, "unavailable", "given by the case") for check in facts.failed)
+    failed += tuple(ControlFailure(check, "limit", "given by the case") for check in facts.limited)
+    without = {failure.check for failure in failed}
     if failed:
-        items = tuple(f for f in items if f.check not in facts.failed)
+        items = tuple(f for f in items if f.check not in without)
     size = seen.size if case.message.size is None else case.message.size
     return replace(
-        seen, size=size, items=items, known=known - set(facts.failed), failures=(*seen.failures, *failed), complete=True
+        seen, size=size, items=items, known=known - without, failures=(*seen.failures, *failed), complete=True
     )
 
 

@@ -51,6 +51,7 @@ class Rule:
     transforms: tuple[Transform, ...]
     notices: tuple[Notice, ...]
     on_failure: Disposition
+    on_limit: Disposition
     aspects: Aspect
     checks: frozenset[Check]
     early: bool
@@ -83,15 +84,21 @@ class Rule:
             return ()
         return tuple(r for node in self.exceptions for r in node.records(facts, recipient))
 
-    def failure(self, checks: frozenset[Check], automatic: bool) -> tuple[Disposition, Reply | None, HoldOrder | None]:
-        """What ``on_failure`` does. Automatic replies are never held (man/out-of-office): they are deferred instead."""
+    def failure(
+        self, checks: frozenset[Check], automatic: bool, limited: frozenset[Check]
+    ) -> tuple[Disposition, Reply | None, HoldOrder | None]:
+        """What ``on_failure`` does, or ``on_limit`` when all of the checks are ``limited``: failed at a limit alone.
+
+        Automatic replies are never held (man/out-of-office): they are deferred instead.
+        """
         names = ", ".join(sorted(checks))
-        if self.on_failure is Disposition.PASS:
+        chosen = self.on_limit if checks and checks <= limited else self.on_failure
+        if chosen is Disposition.PASS:
             return Disposition.PASS, None, None
-        if self.on_failure is Disposition.REJECT:
+        if chosen is Disposition.REJECT:
             text = f"A check that the mail policy requires could not be made ({names}); the message is refused"
             return Disposition.REJECT, Reply.of(554, "5.7.1", f"{text} [{self.id}]"), None
-        if self.on_failure is Disposition.HOLD and not automatic:
+        if chosen is Disposition.HOLD and not automatic:
             order = self.hold or HoldOrder(rule=self.id, queue=CONTROL_QUEUE, roles=())
             reason = f"A check that this rule needs could not be made: {names}. {self.title}."
             return Disposition.HOLD, None, replace(order, reason=reason)
@@ -123,6 +130,7 @@ def compile_rule(
         transforms=_transforms(spec, fill),
         notices=tuple(Notice(spec.id, n.roles, fill(n.reason)) for n in then.notify),
         on_failure=spec.on_failure,
+        on_limit=spec.on_limit or spec.on_failure,
         aspects=_aspects(when, unless),
         checks=when.checks | (unless.checks if unless else frozenset()),
         early=refusal is not None and when.early and (unless is None or unless.early),

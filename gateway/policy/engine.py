@@ -225,7 +225,7 @@ def _outcome(
         return rule.disposition, rule.reply, rule.hold, match
     checks = rule.blame(facts, recipient)
     names = ", ".join(sorted(checks))
-    wanted, reply, hold = rule.failure(checks, _is_automatic(facts))
+    wanted, reply, hold = rule.failure(checks, _is_automatic(facts), facts.limited)
     why = f"not decided: no answer from {names}"
     return wanted, reply, hold, RuleMatch(rule.id, rule.title, rule.mode, wanted, rule.source, why, names)
 

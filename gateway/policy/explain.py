@@ -68,7 +68,7 @@ def _explain(rule: Rule, facts: Facts, recipient: Recipient | None) -> Explanati
     outcome = _outcome(rule, value, facts, recipient)
     disposition, reply = rule.disposition, rule.reply
     if outcome is Outcome.UNDECIDED:
-        disposition, reply, _ = rule.failure(rule.blame(facts, recipient), automatic=False)
+        disposition, reply, _ = rule.failure(rule.blame(facts, recipient), automatic=False, limited=facts.limited)
     trace = [rule.when.trace(facts, recipient)]
     if rule.unless is not None:
         below = rule.unless.trace(facts, recipient)

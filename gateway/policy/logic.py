@@ -53,7 +53,7 @@ class Facts:
     """One message as the conditions see it: looked up once, shared by all rules."""
 
     __slots__ = ("by_check", "complete", "domain", "envelope", "exceptions", "failed", "known",
-                 "now", "sender", "size")  # fmt: skip
+                 "limited", "now", "sender", "size")  # fmt: skip
 
     def __init__(
         self, envelope: Envelope, findings: Findings, now: datetime, exceptions: Sequence[ExceptionRecord]
@@ -65,6 +65,7 @@ class Facts:
         # RFC 1870 section 6: the declared size is the client's word, good for refusing early, not for accepting.
         self.size = findings.size if findings.complete else max(findings.size, envelope.declared_size or 0)
         self.failed = frozenset(failure.check for failure in findings.failures)
+        self.limited = self.failed - {failure.check for failure in findings.failures if failure.reason != "limit"}
         self.known = findings.known - self.failed if findings.complete else frozenset()
         self.by_check: dict[Check, list[Finding]] = {}
         for finding in findings.items:

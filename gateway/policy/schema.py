@@ -364,6 +364,10 @@ class Actions(Strict):
         return Disposition.PASS
 
 
+Failure = Literal[Disposition.DEFER, Disposition.HOLD, Disposition.REJECT, Disposition.PASS]
+"""What becomes of a message for which a rule is undecided."""
+
+
 class RuleFile(Strict):
     """One rule."""
 
@@ -375,7 +379,8 @@ class RuleFile(Strict):
     when: Annotated[Condition | None, BeforeValidator(lambda v: {"any": v} if isinstance(v, list) else v)] = None
     unless: Annotated[Condition | None, BeforeValidator(lambda v: {"any": v} if isinstance(v, list) else v)] = None
     then: Actions
-    on_failure: Literal[Disposition.DEFER, Disposition.HOLD, Disposition.REJECT, Disposition.PASS] = Disposition.DEFER
+    on_failure: Failure = Disposition.DEFER
+    on_limit: Failure | None = None
     note: str = ""
     cases: Annotated[tuple[Case, ...], Field(validate_default=True)] = ()
 
@@ -386,9 +391,9 @@ class RuleFile(Strict):
             raise ValueError("exception belongs under unless")
         return value
 
-    @field_validator("on_failure")
+    @field_validator("on_failure", "on_limit")
     @classmethod
-    def _never_in_clear(cls, value: Disposition, info: ValidationInfo) -> Disposition:
+    def _never_in_clear(cls, value: Disposition | None, info: ValidationInfo) -> Disposition | None:
         then = info.data.get("then")
         if value is Disposition.PASS and isinstance(then, Actions) and then.encrypt is not None:
             raise ValueError("pass would send in clear what encrypt says must never leave in clear")
