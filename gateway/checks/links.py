@@ -157,6 +157,7 @@ def links_of(data: bytes, tags: Tags) -> Iterator[tuple[str, bytes]]:
 
 def named_host(text: str) -> str:
     """The host that a link's words name: of a URL or an address anywhere, or one that is all of them; else ``""``."""
+    text = plain_text(text)
     match = _WORDY.search(text)
     if match:
         authority = match[1].rpartition("@")[2] if match[0][:4].lower() != "www." else match[0]
@@ -172,7 +173,7 @@ def named_host(text: str) -> str:
 
 
 def _host(authority: str) -> str:
-    host = host_of(plain_text(authority).rstrip(".:"))
+    host = host_of(authority.rstrip(".:"))
     return host if "." in host else ""
 
 

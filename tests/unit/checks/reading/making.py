@@ -87,8 +87,10 @@ def odt(text: str) -> bytes:
     return zipped({"mimetype": b"application/vnd.oasis.opendocument.text", "content.xml": content.encode()})
 
 
-def pdf(lines: Iterable[str], password: str = "", field: str = "", note: str = "", script: str = "") -> bytes:
-    """A PDF by reportlab: a page of lines; a form field, an annotation, a password, JavaScript on request."""
+def pdf(
+    lines: Iterable[str], password: str = "", field: str = "", note: str = "", script: str = "", link: str = ""
+) -> bytes:
+    """A PDF by reportlab: a page of lines; a form field, an annotation, a password, JavaScript, a link on request."""
     out = io.BytesIO()
     page = canvas.Canvas(out, encrypt=StandardEncryption(password, canPrint=0) if password else None)
     for n, line in enumerate(lines):
@@ -99,6 +101,8 @@ def pdf(lines: Iterable[str], password: str = "", field: str = "", note: str = "
         page.acroForm.textfield(name="number", tooltip="Social Security number", value=field, x=72, y=300)
     if note:
         page.textAnnotation(note, Rect=(72, 72, 144, 144))
+    if link:
+        page.linkURL(link, (72, 72, 144, 144))
     page.showPage()
     page.save()
     raw = out.getvalue()
