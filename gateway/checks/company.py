@@ -13,8 +13,8 @@ from gateway.policy.types import Gather
 
 
 def raised(confidence: Confidence, steps: int) -> Confidence:
-    """So many steps surer, at most high."""
-    return _STEPS[min(Confidence.HIGH, confidence + steps)]
+    """So many steps surer, at most high and at least low."""
+    return _STEPS[max(Confidence.LOW, min(Confidence.HIGH, confidence + steps))]
 
 
 _STEPS = {int(each): each for each in Confidence}

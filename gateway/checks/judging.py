@@ -196,7 +196,7 @@ class Judge:
         if (pattern.needs_keyword and not near) or (pattern.introduced and not introduced):
             return None
         if excluded and (pattern.introduced or not introduced) and self._ruled_out(index, first, start):
-            return pattern.confidence if near and not pattern.needs_keyword else None
+            return raised(pattern.confidence, -1) if near and not pattern.needs_keyword else None
         return raised(pattern.confidence, (type_.keyword_boost if near else 0) + introduced)
 
     def _ruled_out(self, index: int, first: int, start: int) -> bool:

@@ -14,7 +14,8 @@ from stdnum.util import get_cc_module
 
 _NEVER_ISSUED_SSN = frozenset({"078051120", "457555462", "219099999"})
 """Numbers that advertising and a pocket-book made known (Social Security Administration)."""
-_ITIN_GROUPS = frozenset(str(n) for n in range(70, 100) if n not in (89, 93))
+_ITIN_GROUPS = frozenset(str(n) for n in (*range(50, 66), *range(70, 89), 90, 91, 92, *range(94, 100)))
+"""Fourth and fifth digit as the Internal Revenue Service assigns them; 50 to 65 are newer than python-stdnum's."""
 _THREES = bytes((n - 48) * 3 % 256 for n in range(256))
 _SEVENS = bytes((n - 48) * 7 % 256 for n in range(256))
 _ONES = bytes((n - 48) % 256 for n in range(256))

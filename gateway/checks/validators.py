@@ -21,6 +21,8 @@ ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (36, 36, frozenset(range(14, 20))),
     (38, 39, frozenset(range(14, 20))),
     (3528, 3589, frozenset(range(16, 20))),  # JCB, RuPay's 353 and 356
+    (1800, 1800, frozenset({15})),  # JCB of old
+    (2131, 2131, frozenset({15})),
     (4, 4, frozenset({13, 16, 19})),  # Visa
     (51, 55, frozenset({16})),  # Mastercard
     (2221, 2720, frozenset({16})),

@@ -35,10 +35,10 @@ def test_issued_areas_groups_and_serials_are_stdnums(area: str) -> None:
 
 @given(st.integers(0, 99), st.integers(0, 9999))
 def test_a_taxpayers_number_is_stdnums(group: int, serial: int) -> None:
-    """Each group, in an area that is issued and one that is not."""
+    """Each group, in an area that is issued and one that is not; 50 to 65 are issued since 2011, stdnum lacks them."""
     for area in ("900", "899"):
         number = f"{area}{group:02d}{serial:04d}"
-        assert numbers.is_itin(number) == itin.is_valid(number)
+        assert numbers.is_itin(number) == (itin.is_valid(number) or (area == "900" and 50 <= group <= 65))
 
 
 @given(DIGITS)
