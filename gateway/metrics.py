@@ -6,6 +6,7 @@ never from mail.
 """
 
 import os
+from bisect import bisect_left
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.multiprocess import mark_process_dead
@@ -133,6 +134,45 @@ class Tally:
             if series is None:
                 series = self._series[labels] = self._counter.labels(*labels)
             series.inc(count)
+
+
+class Distribution:
+    """Observations of one histogram, gathered by bucket and added now and then, as :class:`Tally` does for counters."""
+
+    __slots__ = ("_bounds", "_counts", "_histogram", "_sum")
+
+    def __init__(self, histogram: Histogram) -> None:
+        """``histogram`` must have its labels. It is flushed with all others (:func:`flush_distributions`)."""
+        self._histogram = histogram
+        self._bounds: tuple[float, ...] = tuple(histogram._upper_bounds)  # noqa: SLF001 - nothing public tells them
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        _distributions.append(self)
+
+    def observe(self, amount: float) -> None:
+        """Count one."""
+        self._counts[bisect_left(self._bounds, amount)] += 1
+        self._sum += amount
+
+    def flush(self) -> None:
+        """Make everything observed visible."""
+        counts, self._counts = self._counts, [0] * len(self._bounds)
+        amount, self._sum = self._sum, 0.0
+        if not any(counts):
+            return
+        self._histogram._sum.inc(amount)  # noqa: SLF001 - observe() takes but one at a time
+        for bucket, count in zip(self._histogram._buckets, counts, strict=True):  # noqa: SLF001 - the same
+            if count:
+                bucket.inc(count)
+
+
+_distributions: list[Distribution] = []
+
+
+def flush_distributions() -> None:
+    """Make what every :class:`Distribution` of this process has gathered visible."""
+    for distribution in _distributions:
+        distribution.flush()
 
 
 def metric_names() -> list[str]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from gateway.errors import CivicgateError, TransformError
 from gateway.hold import order_for_failure
 from gateway.hold.values import Acceptance, HeldGroup, OutgoingGroup
-from gateway.metrics import STAGE_SECONDS, TRANSFORM_FAILURES
+from gateway.metrics import STAGE_SECONDS, TRANSFORM_FAILURES, Distribution
 from gateway.model.envelope import Envelope
 from gateway.model.reply import Reply
 from gateway.model.verdict import (
@@ -30,9 +30,9 @@ from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage
 from gateway.transform import TransformFailed
 
-_transforming = STAGE_SECONDS.labels("transform")
-_relaying = STAGE_SECONDS.labels("relay")
-_storing = STAGE_SECONDS.labels("store")
+_transforming = Distribution(STAGE_SECONDS.labels("transform"))
+_relaying = Distribution(STAGE_SECONDS.labels("relay"))
+_storing = Distribution(STAGE_SECONDS.labels("store"))
 
 _TRANSFORM_DOWN = Reply.of(451, "4.7.1", "A change that the policy requires could not be made, please try again later")
 _TRANSFORM_REFUSED = Reply.of(554, "5.7.1", "A change that the policy requires cannot be made to this message")

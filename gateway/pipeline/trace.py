@@ -163,9 +163,12 @@ class TransactionIds:
         return _base32(int(self._clock() * 1000), 9) + self._process + _base32(self._last, 4)
 
 
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+
+
 def _base32(number: int, width: int) -> str:
-    digits = []
-    for _ in range(width):
-        digits.append(_ALPHABET[number & 31])
-        number >>= 5
-    return "".join(reversed(digits))
+    text = ""
+    for _ in range(width + 1 >> 1):
+        text = _PAIRS[number & 1023] + text
+        number >>= 10
+    return text[-width:]

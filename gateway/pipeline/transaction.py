@@ -9,10 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 
-from prometheus_client import Histogram
-
 from gateway.errors import CivicgateError, ControlError, NextHopError, StoreError
-from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS
+from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS, Distribution
 from gateway.model.envelope import Client, Envelope, Recipient, Sender
 from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
 from gateway.model.reply import Reply
@@ -37,10 +35,10 @@ _NOTHING = frozenset[Check]()
 _LATE = "no answer within verdict_timeout"
 _ASKED_EARLY = 50
 """Recipients looked at to stop reading early; the end of data decides for all of them."""
-_inspection = STAGE_SECONDS.labels("inspect")
-_receiving = STAGE_SECONDS.labels("receive")
-_SCANNING = {stage: STAGE_SECONDS.labels(stage) for stage in ("virus", "rescan")}
-_deciding = STAGE_SECONDS.labels("decide")
+_inspection = Distribution(STAGE_SECONDS.labels("inspect"))
+_receiving = Distribution(STAGE_SECONDS.labels("receive"))
+_SCANNING = {stage: Distribution(STAGE_SECONDS.labels(stage)) for stage in ("virus", "rescan")}
+_deciding = Distribution(STAGE_SECONDS.labels("decide"))
 
 
 @cache
@@ -346,7 +344,7 @@ class Transaction:
         if relay is not None:
             relay.abort()
 
-    def _stage(self, name: str, histogram: Histogram, seconds: float) -> None:
+    def _stage(self, name: str, histogram: Distribution, seconds: float) -> None:
         self._times[name] = seconds
         histogram.observe(seconds)
 

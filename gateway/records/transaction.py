@@ -5,7 +5,15 @@ Refuses to tell more: what a rule saw is told as its id.
 
 from typing import Any
 
-from gateway.metrics import MESSAGE_BYTES, MESSAGES, RECIPIENTS, RULE_MATCHES, Tally
+from gateway.metrics import (
+    MESSAGE_BYTES,
+    MESSAGES,
+    RECIPIENTS,
+    RULE_MATCHES,
+    Distribution,
+    Tally,
+    flush_distributions,
+)
 from gateway.model.envelope import Envelope
 from gateway.model.finding import ControlFailure
 from gateway.model.reply import Reply
@@ -14,6 +22,7 @@ from gateway.records.log import logger
 from gateway.settings import LogSettings
 
 _SHOWN_RECIPIENTS = 10
+_bytes = Distribution(MESSAGE_BYTES)
 
 
 class Record:
@@ -79,6 +88,7 @@ class Recorder:
         """Make what was counted visible to Prometheus."""
         for tally in (self._messages, self._matches, self._recipients):
             tally.flush()
+        flush_distributions()
 
     def __call__(self, record: Record, reply: Reply) -> None:
         """Count and log one transaction. ``reply`` is what the client got."""
@@ -95,7 +105,7 @@ class Recorder:
         for match in matches:
             self._matches.add(match.rule, match.mode.value)
         if record.size:
-            MESSAGE_BYTES.observe(record.size)
+            _bytes.observe(record.size)
 
     @staticmethod
     def _fields(

@@ -6,7 +6,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from gateway.metrics import MESSAGES, RECIPIENTS, REGISTRY, RULE_MATCHES
+from gateway.metrics import MESSAGES, RECIPIENTS, REGISTRY, RULE_MATCHES, flush_distributions
 from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
 from gateway.model.finding import Check, ControlFailure
 from gateway.model.reply import Reply
@@ -124,6 +124,7 @@ def test_a_rule_counts_once_a_message_and_each_recipient_by_itself() -> None:
             RecipientGroup((second,), Disposition.HOLD, matches=(_match("test-once"),)),
         )
     )
+    flush_distributions()  # what other tests of this process observed
     before = {
         "messages": _total(MESSAGES, direction="mixed", disposition="hold"),
         "passed": _total(RECIPIENTS, direction="internal", disposition="pass"),
