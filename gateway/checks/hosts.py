@@ -50,7 +50,8 @@ _NOWHERE = Target("")
 
 def target_of(url: str) -> Target:
     """Where a browser goes for this reference (WHATWG URL section 4.4, as far as the host needs it)."""
-    url = _SPACES.sub("", url)
+    if not url.isprintable():
+        url = _SPACES.sub("", url)
     match = _WEB.match(url) or _SAME_SCHEME.match(url)
     if match:
         user, at, rest = match[1].rpartition("@")
@@ -64,6 +65,7 @@ def target_of(url: str) -> Target:
     return _NOWHERE
 
 
+@lru_cache(maxsize=4096)
 def host_of(authority: str) -> str:
     """The host as it is compared: port gone, escapes resolved, small letters, punycode read; ``""`` when it is none."""
     host = _PORT.sub("", authority) if not authority.startswith("[") else authority.partition("]")[0] + "]"

@@ -21,9 +21,12 @@ _MOST_IN_TEXT = 2000
 _LONGEST_WORDS = 2000
 """Octets of a link's words that are looked at."""
 _HREF = re.compile(rb"""(?<![^\s"'/])href\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""", re.IGNORECASE)
+_FIRST_HREF = re.compile(rb"""\s*+href="([^"<>]*+)\"""")
+"""The same where nearly every program puts it."""
 _REFRESH = re.compile(r"url\s*=\s*[\"']?([^\"']+)", re.IGNORECASE)
 _TAG = re.compile(rb"<[^>]*+>?")
-_IN_TEXT = re.compile(rb"(?:https?|ftp)://[^\s<>\"'|\\^`{}\x00]{1,2000}", re.IGNORECASE)
+_IN_TEXT = re.compile(rb"://[^\s<>\"'|\\^`{}\x00]{1,2000}")
+_SCHEMES = (b"https", b"http", b"ftp")
 _WORDY = re.compile(r"(?:(?:https?|ftp):/*|www\.)([^\s/\\?#<>\"'(),;]+)", re.IGNORECASE)
 _ALONE = re.compile(r"(?:[\w-]+\.)+[^\W\d_]{2,24}(?=[/:?#]|\Z)")
 _ADDRESS = re.compile(r"[\w.+-]+@((?:[\w-]+\.)+[^\W\d_]{2,24})")
@@ -41,6 +44,8 @@ class Links:
     def __init__(self, domains: tuple[str, ...], wrappers: tuple[str, ...]) -> None:
         self._domains = domains
         self._wrappers = frozenset(wrappers)
+        self._hosts: dict[str, tuple[tuple[str, ...], bool]] = {}
+        """Kinds of deceit of a host, and whether it wraps links of others."""
         self._seen: dict[tuple[str, str], Finding] = {}
         self._counts: dict[tuple[str, str], int] = {}
 
@@ -76,7 +81,9 @@ class Links:
         for number, match in enumerate(_IN_TEXT.finditer(data)):
             if number >= _MOST_IN_TEXT:
                 return
-            self.one(match[0].decode("utf-8", "replace"), b"", part)
+            start = match.start()
+            if data[max(0, start - 5) : start].lower().endswith(_SCHEMES):
+                self.one("http" + match[0].decode("utf-8", "replace"), b"", part)
 
     def one(self, url: str, words: bytes, part: str, base: str = "") -> Target | None:
         """One link and the words (HTML) that a reader sees of it."""
@@ -87,17 +94,24 @@ class Links:
             self._note("script", "", part, "a link that runs a script")
         if not target.host:
             return None
-        for kind in deceptions(target.host, self._domains) if target.kind == "web" else ():
+        kinds, wraps = self._judged(target.host)
+        for kind in kinds if target.kind == "web" else ():
             self._note(kind, target.host, part, target.host)
         if target.user:
             self._note("user-info", target.host, part, f"goes to {target.host}, whatever stands before the @")
-        real = self._unwrapped(url, target.host)
+        real = self._unwrapped(url, target.host) if wraps else target.host
         if real and real != target.host:
-            for kind in deceptions(real, self._domains):
+            for kind in self._judged(real)[0]:
                 self._note(kind, real, part, f"{real} behind {target.host}")
         if words and real and (b"." in words or not words.isascii() or b"&" in words):
             self._compare(words, real, part)
         return target
+
+    def _judged(self, host: str) -> tuple[tuple[str, ...], bool]:
+        known = self._hosts.get(host)
+        if known is None:
+            known = self._hosts[host] = (deceptions(host, self._domains), below(host, self._wrappers))
+        return known
 
     def _compare(self, words: bytes, real: str, part: str) -> None:
         text = entities.unescape(_TAG.sub(b"", words).decode("utf-8", "replace")).strip()
@@ -108,7 +122,7 @@ class Links:
     def _unwrapped(self, url: str, host: str) -> str:
         """The host behind a wrapper, ``""`` when the wrapper does not say; any other host as it is."""
         for _ in range(_DEEPEST):
-            if not self._wrappers or not below(host, self._wrappers):
+            if not self._judged(host)[1]:
                 return host
             rest = url.partition("://")[2].partition("/")[2] if "://" in url else url
             for _ in range(2):
@@ -148,11 +162,11 @@ def links_of(data: bytes, tags: Tags) -> Iterator[tuple[str, bytes]]:
     for number, tag in enumerate(tags.found):
         if tag.name != "a":
             continue
-        match = _HREF.search(data, tag.start, tag.end)
+        match = _FIRST_HREF.match(data, tag.start) or _HREF.search(data, tag.start, tag.end)
         if match:
             follows = tags.found[number + 1] if number + 1 < len(tags.found) else None
             stop = follows.start if follows and follows.name in ("/a", "a") else tag.end + _LONGEST_WORDS
-            yield _text(match[1] or match[2] or match[3] or b""), data[tag.end : min(stop, tag.end + _LONGEST_WORDS)]
+            yield _text(match[match.lastindex or 0]), data[tag.end : min(stop, tag.end + _LONGEST_WORDS)]
 
 
 def named_host(text: str) -> str:
