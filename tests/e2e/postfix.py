@@ -137,7 +137,7 @@ def _postfix(folder: Path, command: str) -> None:
         ["/usr/sbin/postfix", "-c", str(folder / "etc"), command],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     log = folder / "maillog"

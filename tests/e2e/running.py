@@ -217,7 +217,7 @@ class CityGateway:
         self.wait_until_up()
         return self
 
-    def wait_until_up(self, seconds: float = 40.0) -> None:
+    def wait_until_up(self, seconds: float = 90.0) -> None:
         """Until there is a greeting. Raises AssertionError with the log when there is none."""
         deadline = time.monotonic() + seconds
         while not greets(self.port):
