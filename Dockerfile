@@ -1,13 +1,16 @@
 # The gateway alone: no clamd, no mail server (docs/docker.md, deploy/compose.yaml).
 # Any Debian base works, 12 or 13; one without Python 3.11 or later gets Debian's own.
 ARG BASE=python:3.13-slim-bookworm
+# Debian packages to be added; «tesseract-ocr tesseract-ocr-spa» for inspection.ocr (100 MB).
+ARG EXTRA_PACKAGES=
 
 FROM ${BASE} AS base
+ARG EXTRA_PACKAGES
 # libmagic1 and libarchive13 are provided by …t64 on Debian 13. openssl does S/MIME, libarchive reads 7z and RAR.
 RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update -q \
  && apt-get install -q -y --no-install-recommends ca-certificates libarchive13 libmagic1 openssl \
-    $(command -v python3 >/dev/null || echo python3) \
+    $(command -v python3 >/dev/null || echo python3) ${EXTRA_PACKAGES} \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log
 
 FROM base AS build

@@ -198,9 +198,24 @@ class InspectionSettings(Slice):
     archive_members: int = Field(default=10_000, ge=1)
     archive_expansion: int = Field(default=200, ge=2)
     archive_unpacked: Size = 500_000_000
+    ocr: bool = False
+    """Read the words in pictures and on scanned pages through tesseract, in a queue of their own."""
+    ocr_timeout: Seconds = 20.0
+    """All pictures of a message, apart from ``attachment_timeout``."""
+    ocr_languages: str = Field(default="eng", pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$")
+    ocr_pixels: Size = 40_000_000
+    """A picture of more is a finding."""
+    ocr_pages: int = Field(default=20, ge=1)
+    """Pictures and pages a message; more is a finding."""
     rescan_octets: Size = 100_000_000
     """Octets of a message that clamd is given apart, since it does not see them in the message; more is a failure."""
     rescan_files: int = Field(default=1000, ge=1)
+
+    @model_validator(mode="after")
+    def _in_time(self) -> "InspectionSettings":
+        if self.ocr and self.attachment_timeout + self.ocr_timeout >= self.timeout:
+            raise ValueError("timeout must be longer than attachment_timeout and ocr_timeout together")
+        return self
 
 
 class EncryptionSettings(Slice):

@@ -28,7 +28,7 @@ from gateway.checks.scanner import Scanner
 from gateway.errors import CivicgateError
 from gateway.mime.tree import Buffer
 from gateway.model.envelope import Envelope
-from gateway.model.finding import Finding, Questions
+from gateway.model.finding import Check, Finding, Questions
 from gateway.policy.types import InformationType
 from gateway.settings import InspectionSettings
 
@@ -53,6 +53,17 @@ class Outcome(IntEnum):
     OUT_OF_MEMORY = 3
 
 
+class Depth(IntEnum):
+    """How far into a message an inspection looks."""
+
+    MESSAGE = 0
+    """Its parts, but not into attachments."""
+    ATTACHMENTS = 1
+    """And into documents and archives; a picture to be read is asked to be looked at elsewhere."""
+    PICTURES = 2
+    """And at the words in pictures."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What an inspection is to look for and how: sent once, for it is larger than many a message."""
@@ -66,12 +77,12 @@ _compiled: dict[str, tuple[Scanner, Terms]] = {}
 
 
 def inspect_as_told(
-    buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None, inside: bool, file: int = -1
+    buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None, depth: "Depth", file: int = -1
 ) -> tuple[tuple[Finding, ...], Handed]:
     """:func:`gateway.checks.passive.inspect` on the terms that were sent with ``key``, compiled once.
 
-    ``terms`` None: they are known already under this key. ``inside``: whether attachments are read. ``file``: where
-    what the virus control has to scan apart is written; -1: it does not ask.
+    ``terms`` None: they are known already under this key. ``file``: where what the virus control has
+    to scan apart is written; -1: it does not ask. Raises :class:`NeedsPicturesError`.
     """
     if terms is not None:
         _compiled.clear()
@@ -79,8 +90,10 @@ def inspect_as_told(
     scanner, known = _compiled[key]
     settings = known.settings
     out = Handout(settings.rescan_octets, settings.rescan_files, file) if file >= 0 else None
-    readers = _readers() if inside else None
-    means = Means(readers=partial(readers, out=out) if readers else None, out=out)
+    readers = _readers() if depth else None
+    asked = settings.ocr and Check.CONTENT in known.questions.checks and known.questions.types
+    pictures = depth >= Depth.PICTURES if asked else None
+    means = Means(readers=partial(readers, out=out, pictures=pictures) if readers else None, out=out)
     items = inspect(buffer, envelope, known.questions, scanner, settings, means)
     return items, out.done() if out is not None else Handed()
 

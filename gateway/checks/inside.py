@@ -19,6 +19,7 @@ from gateway.checks.reading.kinds import HEAD, Kind, kind_of
 from gateway.checks.reading.names import double_extension, turned
 from gateway.checks.reading.values import Fact, FactCode, File, Found, Link, Text
 from gateway.checks.tally import Place
+from gateway.errors import CivicgateError
 from gateway.mime.decoding import decode, decoded_size
 from gateway.mime.tree import Part
 from gateway.model.finding import Check, Finding
@@ -54,8 +55,11 @@ OpenReader: TypeAlias = Callable[[InspectionSettings], ReadAttachment]
 """Gives a reader for the attachments of one message, with its budget."""
 
 
-def parts_to_read(reading: Reading) -> Iterator[tuple[Part, Kind]]:
-    """The parts that need a reader, by their first octets. Ordinary bodies are passed over without a look."""
+def parts_to_read(reading: Reading, pictures: bool = False) -> Iterator[tuple[Part, Kind]]:
+    """The parts that need a reader, by their first octets. Ordinary bodies are passed over without a look.
+
+    ``pictures``: these are read too.
+    """
     for part in reading.parts:
         if part.children or part.is_multipart or not part.body.size:
             continue
@@ -63,7 +67,7 @@ def parts_to_read(reading: Reading) -> Iterator[tuple[Part, Kind]]:
             continue
         kind = kind_of(reading.head(part, HEAD), part.filename, part.media_type)
         if kind is Kind.PICTURE:
-            needed = _ends_in_zip(reading, part)
+            needed = pictures or _ends_in_zip(reading, part)
         elif kind is Kind.MESSAGE:
             needed = not part.is_text
         elif kind is Kind.CALENDAR:
@@ -130,8 +134,12 @@ def look_inside(
     reading: Reading, readers: OpenReader, settings: InspectionSettings, links: Links | None = None
 ) -> "Inside | None":
     """The inside of the attachments, None when no part needs a reader (then ``readers`` is not called)."""
-    parts = list(parts_to_read(reading))
+    parts = list(parts_to_read(reading, settings.ocr))
     return Inside(reading, parts, readers(settings), links) if parts else None
+
+
+class NeedsPicturesError(CivicgateError):
+    """There is a picture to be read, which is done in another process."""
 
 
 class NeedsReader(Exception):

@@ -1,8 +1,8 @@
 """Decides where a message is read: small ones here and now, larger ones in an inspection process.
 
-Refuses to let one message hold up another: what is large has a process (and a queue) apart from what is middling, and
-a small message that turns out to be costly goes there too. A check that got no answer is a failure, never «nothing
-found» (design section 1, promise 3).
+Refuses to let one message hold up another: what is large has a process (and a queue) apart from what is middling, a
+small message that turns out to be costly goes there too, and pictures whose words are read have a third. A check that
+got no answer is a failure, never «nothing found» (design section 1, promise 3).
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gateway.checks import hosts
 from gateway.checks.apart import Apart
-from gateway.checks.child import Terms, inspect_as_told
-from gateway.checks.inside import NeedsReader, elsewhere
+from gateway.checks.child import Depth, Terms, inspect_as_told
+from gateway.checks.inside import NeedsPicturesError, NeedsReader, elsewhere
 from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, Means, inspect
 from gateway.checks.processes import InspectionProcess
 from gateway.checks.rescan import ELSEWHERE
@@ -77,6 +77,7 @@ class Inspector:
         self._keys: dict[Questions, str] = {}
         self._middling = _Lane(settings)
         self._large = _Lane(settings)
+        self._pictures = _Lane(settings)
         self.use(types)
 
     def use(self, types: Sequence[InformationType]) -> None:
@@ -103,6 +104,7 @@ class Inspector:
         """End all inspection processes."""
         await self._middling.close()
         await self._large.close()
+        await self._pictures.close()
 
     async def inspect(self, message: SpooledMessage, envelope: Envelope, questions: Questions) -> Inspected:
         """The answers of all passive checks asked for. Never raises; a check without an answer is a failure."""
@@ -171,26 +173,37 @@ class Inspector:
                 if not any(item.kind == CANDIDATES_CAPPED for item in items):
                     return Inspected(items, (), asked)
         try:
-            items = await self._in_process(message, envelope, questions, self._settings.attachments, apart)
+            depth = Depth.ATTACHMENTS if self._settings.attachments else Depth.MESSAGE
+            items = await self._to_depth(message, envelope, questions, depth, apart)
         except ControlError as error:
             if not self._settings.attachments or error.reason == "unavailable" or error.detail == _NOT_FREE:
                 raise
             return await self._without_attachments(message, envelope, questions, error, apart)
         return Inspected(items, (), asked)
 
+    async def _to_depth(
+        self, message: SpooledMessage, envelope: Envelope, questions: Questions, depth: Depth, apart: Apart | None
+    ) -> tuple[Finding, ...]:
+        """In the queue of the message's size; in that of pictures when it turns out that there is one to be read."""
+        try:
+            return await self._in_process(message, envelope, questions, depth, apart)
+        except NeedsPicturesError:
+            return await self._in_process(message, envelope, questions, Depth.PICTURES, apart)
+
     async def _in_process(
-        self, message: SpooledMessage, envelope: Envelope, questions: Questions, inside: bool, apart: Apart | None
+        self, message: SpooledMessage, envelope: Envelope, questions: Questions, depth: Depth, apart: Apart | None
     ) -> tuple[Finding, ...]:
         scanner = self._scanner(questions.types)
         key = self._key(questions, scanner)
 
         def arguments(told: str) -> tuple[Any, ...]:
             terms = None if told == key else Terms(scanner.types, questions, self._settings)
-            return envelope, key, terms, inside
+            return envelope, key, terms, depth
 
         found: tuple[Finding, ...]
         file = apart.file(message) if apart is not None else -1
-        found, handed = await self._lane(message).call(inspect_as_told, message, arguments, key, file)
+        lane = self._pictures if depth is Depth.PICTURES else self._lane(message)
+        found, handed = await lane.call(inspect_as_told, message, arguments, key, file)
         if apart is not None:
             apart.handed = handed
         return found
@@ -207,7 +220,7 @@ class Inspector:
 
         The content check has then no answer. Raises :class:`ControlError` when it was not the attachments' fault.
         """
-        items = await self._in_process(message, envelope, questions, False, apart)
+        items = await self._in_process(message, envelope, questions, Depth.MESSAGE, apart)
         if apart is not None:
             apart.handed = apart.handed._replace(unread=error.detail)
         asked = questions.checks & PASSIVE

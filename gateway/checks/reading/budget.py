@@ -6,8 +6,12 @@ Counts what really comes out, never what a file declares. Refuses to go on beyon
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gateway.checks.reading.values import FactCode, LimitReached
+
+if TYPE_CHECKING:
+    from gateway.checks.reading.pictures import Pictures
 
 FREE = 16 * 1024 * 1024
 """Unpacked octets up to which the ratio of an attachment is not looked at: small texts of zeros are no bombs."""
@@ -43,6 +47,12 @@ class Budget:
         self._text = 0
         self._size = 0
         self._of_this = 0
+        self.pictures: Pictures | None = None
+        """What reads the words in pictures; None: nobody asks for them."""
+
+    def pause(self, seconds: float) -> None:
+        """So many seconds went by that have a deadline of their own."""
+        self._deadline += seconds
 
     def begin(self, size: int) -> None:
         """A new attachment of so many octets: the ratio is counted anew."""

@@ -87,6 +87,8 @@ def _document(archive: Archive, budget: Budget) -> Iterator[Item]:
             yield Fact(FactCode.CONTENT_ENCRYPTED, "a part of the document needs a password", "opendocument")
             continue
         if path.endswith(_PICTURES):
+            if budget.pictures is not None:
+                yield Member(entry.name, budget.metered(archive.read(entry)), listed=False)
             continue
         yield from _part(archive, entry, path, book, budget)
     if macros:

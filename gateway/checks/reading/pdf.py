@@ -1,6 +1,7 @@
 """PDF through pdfium: text, form fields, annotations, properties, embedded files; JavaScript and launch as facts.
 
-Refuses to render or to run anything. One document at a time: pdfium is not made for threads.
+Pages without text are drawn for who reads pictures. Refuses to run anything. One document at a time: pdfium is not
+made for threads.
 """
 
 import ctypes
@@ -13,9 +14,15 @@ import pypdfium2.raw as pdfium
 
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.octets import pieces_of, pointer
+from gateway.checks.reading.pictures import Grey
 from gateway.checks.reading.values import Fact, FactCode, Item, Link, MalformedError, Member, Text
 from gateway.mime.tree import Buffer
 
+_SCANNED = 20
+"""Characters below which a page is looked at as a picture."""
+_POINT = 1 / 72
+_DOTS = 200
+"""An inch, of a page that is drawn."""
 _MOST_ANNOTATIONS = 5000
 _MOST_FILES = 1000
 _MOST_LINKS = 500
@@ -87,6 +94,9 @@ class _Document:
             text = _text(page)
             if text:
                 yield Text(place, text)
+            if self._budget.pictures is not None and len(text.strip()) < _SCANNED and _shows_something(page):
+                most = self._budget.pictures.sight.pixels
+                yield from self._budget.pictures.page(partial(_drawn, page, most), place)
             notes = list(self._annotations(page, form))
             if notes:
                 yield Text(f"{place}, fields and notes", "\n".join(notes))
@@ -159,6 +169,26 @@ class _Document:
             octets = ctypes.create_string_buffer(size.value)
             pdfium.FPDFAttachment_GetFile(file, octets, size.value, size)
             yield Member(name or f"file {number + 1}", pieces_of(octets.raw))
+
+
+def _shows_something(page: Any) -> bool:
+    return bool(pdfium.FPDFPage_CountObjects(page) > 0)
+
+
+def _drawn(page: Any, most: int) -> Grey | None:
+    """The page as a picture of at most so many pixels; None: it cannot be drawn."""
+    wide, high = pdfium.FPDF_GetPageWidthF(page) * _POINT, pdfium.FPDF_GetPageHeightF(page) * _POINT
+    if not (wide > 0 and high > 0 and wide * high < 1e9):
+        return None
+    dots = min(_DOTS, (most / (wide * high)) ** 0.5)
+    width, height = max(1, int(wide * dots)), max(1, int(high * dots))
+    octets = ctypes.create_string_buffer(width * height)
+    bitmap = pdfium.FPDFBitmap_CreateEx(width, height, pdfium.FPDFBitmap_Gray, octets, width)
+    if not bitmap:
+        return None
+    pdfium.FPDFBitmap_FillRect(bitmap, 0, 0, width, height, 0xFFFFFFFF)
+    pdfium.FPDF_RenderPageBitmap(bitmap, page, 0, 0, width, height, 0, pdfium.FPDF_ANNOT)
+    return Grey(octets.raw, width, height)
 
 
 def _text(page: Any) -> str:

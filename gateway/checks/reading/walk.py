@@ -11,6 +11,7 @@ from gateway.checks.active import TAIL, active_kind
 from gateway.checks.attachment import real_type
 from gateway.checks.doubtful import TooLargeError
 from gateway.checks.handout import Handout
+from gateway.checks.inside import NeedsPicturesError
 from gateway.checks.parts import reads_as_text
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.kinds import HEAD, Kind, kind_of
@@ -20,6 +21,7 @@ from gateway.checks.reading.octets import Holding, pieces_of
 from gateway.checks.reading.ole import read_ole
 from gateway.checks.reading.package import read_zip
 from gateway.checks.reading.pdf import read_pdf
+from gateway.checks.reading.pictures import read_picture
 from gateway.checks.reading.plaintext import read_calendar, read_markup, read_text
 from gateway.checks.reading.rtf import read_rtf
 from gateway.checks.reading.sealed import read_age, read_cms, read_pgp
@@ -60,6 +62,7 @@ READERS: dict[Kind, Reader] = {
     Kind.PGP: read_pgp,
     Kind.AGE: read_age,
     Kind.TEXT: read_text,
+    Kind.PICTURE: read_picture,
 }
 """A reader a kind. The others have nothing to read, or nobody to read it."""
 _CERTAIN = {
@@ -118,6 +121,7 @@ class Walk:
         elif kind is Kind.FOREIGN_ARCHIVE:
             yield Found(where, Fact(FactCode.UNREADABLE, "an archive of a kind that cannot be read"))
         elif kind is Kind.OTHER:
+            yield from self._read(read_picture, data, path, depth)
             for text in runs_of(data):
                 yield Found(where, Text("", text[: self._budget.text(len(text))]))
         if kind in _MAY_END_IN_ZIP and _has_zip(data):
@@ -148,7 +152,7 @@ class Walk:
         try:
             for item in reader(data, self._budget):
                 yield from self._item(item, path, depth)
-        except (LimitReached, MemoryError):
+        except (LimitReached, MemoryError, NeedsPicturesError):
             raise
         except MalformedError as error:
             if sure:
