@@ -46,7 +46,7 @@ bench: setup ## measure this gateway beside Postfix, on this machine, one table
 
 .PHONY: fuzz
 fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each, all at once
-	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --only-binary :all: 'atheris>=3.0'
 	@exec $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
 .PHONY: setup

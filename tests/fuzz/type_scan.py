@@ -118,7 +118,7 @@ def check(data: bytes) -> None:
         _questions(text, tally)
         _padded(text, tally)
         _twice(text, tally)
-    stretched(text, lambda long: _scan(_all(), long))
+    stretched(text, lambda long: _scan(_all(), long), many=1024)
 
 
 def _scan(scanner: Scanner, text: bytes, tally: _Watching | None = None) -> tuple[list[Finding], _Watching]:
