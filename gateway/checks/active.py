@@ -109,7 +109,7 @@ _TEXT_NAMES = {
     **dict.fromkeys(("hta",), Active(_SCRIPT, "HTML application")),
     **dict.fromkeys(("wsf", "wsc", "sct", "vbs", "vbe", "js", "jse", "vb"), Active(_SCRIPT, "script")),
     **dict.fromkeys(("ps1", "psm1", "psd1", "ps1xml", "psc1", "cdxml", "pssc"), Active(_SCRIPT, "PowerShell")),
-    **dict.fromkeys(("bat", "cmd", "reg", "inf", "msc", "jnlp", "application"), Active(_SCRIPT, "script")),
+    **dict.fromkeys(("bat", "cmd", "reg", "inf", "msc", "jnlp", "application", "appref-ms"), Active(_SCRIPT, "script")),
     **dict.fromkeys(("scf", "url", "desktop", "webloc", "library-ms", "search-ms"), Active(_SHORTCUT, "shortcut")),
     **dict.fromkeys(("searchconnector-ms", "settingcontent-ms", "website", "lnk"), Active(_SHORTCUT, "shortcut")),
     **dict.fromkeys(("iqy", "oqy", "dqy", "rqy", "slk", "rdp"), Active(_DOCUMENT, "query or connection")),

@@ -16,6 +16,7 @@ HTML_SMUGGLING = "html-smuggling"
 HTML_LOGIN_FORM = "html-login-form"
 _MOST = 4 * 1024 * 1024
 """Octets of a document that are looked through."""
+_MOST_FIELDS = 300
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|u00([0-9a-fA-F]{2})|u\{0*([0-9a-fA-F]{1,2})\})|%([0-9a-fA-F]{2})")
 _JOINT = re.compile(rb"""["'`]\s*+\+\s*+["'`]""")
 _REFERENCE = re.compile(rb"&#(?:x([0-9a-f]{1,4})|(\d{1,4}));?", re.IGNORECASE)
@@ -94,7 +95,7 @@ def _unpacks(data: bytes) -> str:
 
 def _may_carry(data: bytes, start: int, end: int) -> bool:
     piece = data[start:end].lower()
-    return b"data:" in piece or b"data&" in piece or b"&#" in piece
+    return b"data" in piece or b"&" in piece
 
 
 def _carries(name: str, found: dict[str, str]) -> str:
@@ -124,19 +125,15 @@ def _undone(data: bytes) -> bytes:
 
 def _asks_password(data: bytes, tags: Tags, domains: tuple[str, ...]) -> str:
     """Where a password would go that somebody types into the page, in words; ``""`` when nothing asks for one."""
-    asks = any(
-        tag.name == "input" and attributes(data, tag).get("type", "").strip().lower() == "password"
-        for tag in tags.found
-    )
-    if not asks:
+    named = [tag for tag in tags.found if tag.name in ("form", "input")][:_MOST_FIELDS]
+    fields = [attributes(data, tag) for tag in named]
+    if not any(found.get("type", "").strip().lower() == "password" for found in fields):
         return ""
     own = frozenset(domain.removeprefix("*.") for domain in domains)
-    for tag in tags.found:
-        if tag.name in ("form", "input"):
-            found = attributes(data, tag)
-            host = target_of(found.get("action", "") or found.get("formaction", "")).host
-            if host and not below(host, own):
-                return f"a form with a password for {host}"
+    for found in fields:
+        host = target_of(found.get("action", "") or found.get("formaction", "")).host
+        if host and not below(host, own):
+            return f"a form with a password for {host}"
     if any(tag.name == "script" for tag in tags.found) and _SENDS.search(_undone(data)):
         return "a form with a password for a script"
     return ""

@@ -13,14 +13,15 @@ import hyperscan
 
 MOST = 3000
 """Tags of one text that are looked at."""
-_WINDOW = 16_384
+_WINDOW = 8192
 """Octets of one tag at most."""
 NAMES = ("a", "area", "form", "base", "meta", "script", "svg", "embed", "object", "iframe", "input", "/a")
 _SCRIPTED = (rb"javascript:", rb"vbscript:", rb"[\s\"'/]on[a-z]{3,20}\s*=")
-_CARRYING = (rb"data(?::|&)", rb"&#x?0*(?:58|3a)")
+_CARRYING = (rb"data\s*[:&]", rb"=\s*[\"']?[\x00-\x20dat]{0,8}&")
 """Signs of scripts and of enclosed files outside the names of tags."""
 _ATTRIBUTES = re.compile(rb"""(?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")
-_ATTRIBUTE = re.compile(rb"""([^\s"'>/=]+)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++)))?""")
+_ATTRIBUTE = re.compile(rb"""([^\s"'>/=]+)(?:\s*+=\s*+(?:"([^"]*+)"?|'([^']*+)'?|([^\s"'>]++)))?""")
+"""The last value of a tag that is cut counts as far as it goes."""
 _END = len(NAMES) - 1
 _SCRIPT = NAMES.index("script")
 _OF_SCRIPTS, _OF_FILES = len(NAMES), len(NAMES) + 1
