@@ -35,6 +35,7 @@ _HARMLESS = frozenset(
     }
 )
 """Defects that do not mislead clamd, or that are looked at where they stand."""
+_UNCLEAR = frozenset({DefectCode.DUPLICATE_CONTENT_TRANSFER_ENCODING, DefectCode.BAD_ENCODING})
 _FIRST_FIELDS = frozenset(
     {
         *("received", "return-path", "delivered-to", "envelope-to", "from", "to", "cc", "date", "subject", "sender"),
@@ -274,12 +275,13 @@ def _is_odd_charset(charset: str) -> bool:
 
 def _everything(buffer: Buffer, message: Message, again: int) -> Iterator[Suspect]:
     """All leaves decoded, whatever their kind, and all that other readings of the whole could see."""
+    unclear = {defect.part for defect in message.defects if defect.code in _UNCLEAR}
     for part in message.walk():
         if part.children or not part.body.size:
             continue
-        if part.encoding == "base64":
+        if part.encoding == "base64" or part.path in unclear:
             yield from map(Suspect, readings_of_base64(buffer, part.body))
-        else:
+        if part.encoding != "base64":
             yield Suspect(decode(buffer, part), part.encoding not in _IDENTITY)
         yield from _text(buffer, part)
     if any(defect.code in (DefectCode.BARE_CR, DefectCode.NUL) for defect in message.defects) and again > 0:

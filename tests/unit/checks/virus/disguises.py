@@ -405,7 +405,8 @@ _simple("two content types, multipart last", lambda d: mixed(
 _simple("multipart in base64", lambda d: FIELDS + b'Content-Type: multipart/mixed; boundary="cut"\r\n' + B64 + b"\r\n"
         + rows(b"--cut\r\n" + TEXT + b"--cut\r\n" + part(d) + b"--cut--\r\n"))  # fmt: skip
 _simple("multipart in quoted-printable", lambda d: FIELDS
-        + b'Content-Type: multipart/mixed; boundary="c=ut"\r\n' + _encoding(b"quoted-printable") + b"\r\n--c=3Dut\r\n" + part(d).replace(b"=", b"=3D") + b"--c=3Dut--\r\n")  # fmt: skip
+        + b'Content-Type: multipart/mixed; boundary="c=ut"\r\n' + _encoding(b"quoted-printable")
+        + b"\r\n--c=3Dut\r\n" + part(d).replace(b"=", b"=3D") + b"--c=3Dut--\r\n")  # fmt: skip
 _simple("a folded content type", lambda d: mixed(TEXT, part(d)).replace(b"mixed; ", b"mixed;\r\n\t"))
 _simple("a content type in comments", lambda d: mixed(TEXT, part(d)).replace(
     b"multipart/mixed", b"multipart (really) / (yes) mixed"))  # fmt: skip
