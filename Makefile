@@ -35,7 +35,7 @@ test: setup ## all tests, with branch coverage
 check: setup ## linters, types, layering, configuration and rule cases, documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy gateway tests deploy $(wildcard bench/*.py)
+	$(BIN)/mypy gateway tests deploy $(wildcard bench/*.py bench/quality/*.py)
 	$(BIN)/lint-imports
 	$(BIN)/civicgate check
 	$(BIN)/python -m pytest -q tests/unit/docs
@@ -48,6 +48,11 @@ bench: setup ## measure this gateway beside Postfix, on this machine, one table
 fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each, all at once
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --only-binary :all: 'atheris>=3.0'
 	@exec $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+
+.PHONY: quality
+quality: setup ## measure how well information types are found, on four sets, beside presidio-analyzer
+	@bench/quality/setup $(BIN)/python
+	@exec .venv-quality/bin/python -m bench.quality $(ARGS)
 
 .PHONY: setup
 setup: ## install what is missing (done by run, test and check on their own)
@@ -62,6 +67,7 @@ format: setup ## let ruff put the sources in form
 lock: setup ## choose the newest allowed version of every dependency again
 	$(BIN)/uv $(COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(BIN)/uv $(COMPILE) --upgrade --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv $(COMPILE) --upgrade --extra quality -c requirements.lock pyproject.toml -o requirements-quality.lock
 	@echo "Locked. «make test» installs and tries them."
 
 .PHONY: image
@@ -74,6 +80,6 @@ image-test: ## prove that the image builds, starts read-only and answers (needs 
 
 .PHONY: clean
 clean: ## remove what was built and cached, and the demonstration's var/
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist ./*.egg-info
+	rm -rf $(VENV) .venv-quality .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist ./*.egg-info
 	rm -rf var htmlcov .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -44,7 +44,7 @@ _MARK = re.compile(r"\[\[(?:([a-z-]+)\|)?(.+?)\]\]", re.DOTALL)
 
 def load(types: Collection[str], folder: Path = FOLDER) -> list[Sample]:
     """All texts, by file and place. Raises :class:`ValueError` for what is written wrong."""
-    samples = []
+    samples: list[Sample] = []
     for path in sorted(folder.glob("*.yaml")):
         groups = YAML(typ="safe").load(path.read_text("utf-8"))
         for type_, rows in groups.items():

@@ -48,7 +48,7 @@ class Presidio:
         """What it finds in the text as a reader sees it; of HTML, what our own reader shows."""
         text = html_to_text(sample.text) if sample.markup else sample.text
         rows = self._engine.analyze(text, language="en", entities=list(ENTITIES))
-        found = []
+        found: list[Found] = []
         for row in rows:
             types = ENTITIES[row.entity_type]
             if len(types) > 1:
