@@ -62,6 +62,7 @@ _IBAN_SIZES = {
     for country in countries.split()
 }  # fmt: skip
 """Characters of an IBAN by country (SWIFT's registry)."""
+_COUNTRY = b"(?:%b)" % b"|".join(sorted(_IBAN_SIZES))
 _LOOK_ALIKE = bytes.maketrans(b"OoQDIil|!ZzSsBGb", b"0000111112255866")
 _LIKE = rb"[0-9OoQDIil|!ZzSsBGb]"
 
@@ -227,9 +228,9 @@ _DISGUISES = (
         _joined, told=True,
     ),
     _Disguise(
-        rb"[A-Za-z]{2}[ \t\r\n./_*-]{0,3}\d",
-        re2.compile(rb"\b[A-Za-z]{2}(?:%b\d){2}(?:%b[A-Za-z0-9]){11,30}" % (_PIECES, _PIECES)),
-        _iban, told=True,
+        rb"\b%b[ \t\r\n>./_*-]{0,4}\d" % _COUNTRY,
+        re2.compile(rb"(?i)\b%b(?:%b\d){2}(?:%b[A-Z0-9]){11,30}" % (_COUNTRY, _PIECES, _PIECES)),
+        _iban, told=True, flags=_CASELESS,
     ),
     _Disguise(
         rb"\d[OoQDIil|!ZzSsBGb]|[OoQDIil|!ZzSsBGb]\d",
