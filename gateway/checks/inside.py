@@ -106,9 +106,15 @@ def sealed_for(reading: Reading) -> Iterator[Finding]:
             leaf = next((child for child in reversed(part.children) if not child.children), None)
             keys = openpgp_keys(reading.head(leaf, LONGEST)) if leaf else None
             yield encryption("openpgp", keys or (), part.path, part.body.start)
-        elif part.is_text and reading.buffer.find(_PGP_BLOCK, part.body.start, part.body.end) >= 0:
+        elif part.is_text and _has_block(reading, part):
             for block in armoured(reading.shown(part)):
                 yield encryption("openpgp", openpgp_keys(block) or (), part.path, part.body.start)
+
+
+def _has_block(reading: Reading, part: Part) -> bool:
+    if part.encoding in ("base64", "quoted-printable"):
+        return _PGP_BLOCK.decode() in reading.text_of(part)[0]
+    return reading.buffer.find(_PGP_BLOCK, part.body.start, part.body.end) >= 0
 
 
 def sealed_parts(reading: Reading) -> Iterator[Finding]:

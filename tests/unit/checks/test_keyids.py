@@ -1,9 +1,12 @@
 """For whom mail is encrypted, as real programs write it: gpg, openssl, age. Damage is survived."""
 
 import base64
+import quopri
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from email.policy import SMTP
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.checks.keyids import PASSWORD, age_keys, armoured, cms_keys, openpgp_keys
+from gateway.checks.passive import Means, inspect
+from gateway.checks.reading.attachments import open_reader
+from gateway.model.envelope import Client, Envelope, Sender
+from gateway.model.finding import Check, Questions
 from gateway.policy.conditions import key_form, same_key
+from gateway.settings import InspectionSettings
+
+from .reading.making import compound, doc, pdf, rar4, xls, zipped
 
 TEXT = b"The council meets at noon.\n" * 20
 BOTH = ("clerk@city.example", "escrow@city.example")
@@ -82,7 +92,9 @@ def test_gpg_hides_recipients_and_takes_passwords(gpg: Gpg) -> None:
     """A hidden recipient is sixteen zeros, which no rule's key equals; a password is told as one."""
     hidden = gpg.run("--armor", "--encrypt", "--hidden-recipient", BOTH[0], data=TEXT)
     assert openpgp_keys(hidden) == ("0" * 16,)
-    password = gpg.run("--symmetric", "--pinentry-mode", "loopback", "--passphrase", "x", data=TEXT)
+    password = gpg.run(
+        "--symmetric", "--s2k-count", "1024", "--pinentry-mode", "loopback", "--passphrase", "x", data=TEXT
+    )
     assert openpgp_keys(password) == (PASSWORD,)
 
 
@@ -204,3 +216,104 @@ def test_anything_is_survived(data: bytes) -> None:
 def test_ids_are_compared(asked: str, found: str, same: bool) -> None:
     """Case, spaces, colons and leading zeros do not matter; a fingerprint equals its own key id alone."""
     assert same_key(key_form(asked), key_form(found)) is same
+
+
+def look(message: bytes) -> list[tuple[str, str]]:
+    """Format and ids of each thing that is found encrypted."""
+    envelope = Envelope("t", Client("127.0.0.1", inside=True), Sender("clerk@city.example"))
+    questions = Questions(frozenset({Check.ENCRYPTION}))
+    found = inspect(message, envelope, questions, None, InspectionSettings(), Means(readers=open_reader))
+    return sorted({(f.kind, f.value) for f in found if f.check is Check.ENCRYPTION})
+
+
+def attached(data: bytes, name: str, kind: str = "octet-stream") -> bytes:
+    """A message with one attachment."""
+    message = EmailMessage(policy=SMTP)
+    message.set_content("See the attachment.")
+    message.add_attachment(data, "application", kind, filename=name)
+    return message.as_bytes()
+
+
+def test_openpgp_in_a_message(gpg: Gpg) -> None:
+    """PGP/MIME, inline in each encoding and in HTML, a file, a file in an archive: the same ids everywhere."""
+    people = [option for name in BOTH for option in ("--recipient", name)]
+    armour = gpg.run("--armor", "--encrypt", *people, data=TEXT)
+    binary = gpg.run("--encrypt", *people, data=TEXT)
+    wanted = [("openpgp", "\n".join(gpg.subkey(name)[-16:] for name in BOTH))]
+    rows = armour.replace(b"\n", b"\r\n")
+    mime = (
+        b'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b\r\n\r\n--b\r\n'
+        b"Content-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n\r\n--b\r\n"
+        b"Content-Type: application/octet-stream\r\n\r\n" + rows + b"--b--\r\n"
+    )
+    assert look(mime) == wanted
+    words = b"Hello\r\n\r\n" + rows + b"\r\nBye"
+    quoted = (
+        quopri.encodestring(words.replace(b"\r\n", b"\n"))
+        .replace(b"\n", b"\r\n")
+        .replace(b"-----BEGIN", b"=2D----BEGIN")
+    )
+    for encoding, body in (("7bit", words), ("base64", base64.encodebytes(words)), ("quoted-printable", quoted)):
+        head = f"Content-Type: text/plain\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+        assert look(head + body) == wanted, encoding
+    page = b"<p>" + armour.replace(b"\n", b"<br>\r\n") + b"</p>"
+    assert look(b"Content-Type: text/html\r\n\r\n" + page) == wanted
+    for data in (armour, binary, zipped({"plan.gpg": binary})):
+        assert look(attached(data, "plan")) == wanted
+
+
+def test_one_of_two_without_the_key(gpg: Gpg) -> None:
+    """Each thing is a finding of its own, so that one that lacks a key does not hide behind another."""
+    first, second = (gpg.run("--encrypt", "--recipient", name, data=TEXT) for name in BOTH)
+    archive = zipped({"a.gpg": first, "b.gpg": second})
+    assert look(attached(archive, "both.zip")) == sorted(("openpgp", gpg.subkey(name)[-16:]) for name in BOTH)
+
+
+def test_smime_in_a_message(tmp_path: Path) -> None:
+    """A message that is S/MIME, and one that is attached as a file in PEM."""
+    certificate(tmp_path, "escrow")
+    options = ("cms", "-encrypt", "-aes256", "-recip", "escrow.pem", "-keyid")
+    whole = openssl(tmp_path, *options, "-outform", "SMIME", data=TEXT).replace(b"\n", b"\r\n")
+    wanted = look(whole)
+    assert [kind for kind, _ in wanted] == ["smime"]
+    assert len(wanted[0][1]) == 40
+    pem = openssl(tmp_path, *options, "-outform", "PEM", data=TEXT)
+    assert look(attached(pem, "letter.p7m", "pkcs7-mime")) == wanted
+
+
+SEALED_ZIP = (
+    "UEsDBBQAAQAAAIgLdl3l6KJcBgAAAAYAAAAIAAAAcGxhbi50eHRzZWNyZXRQSwECFAMUAAEAAACIC3Zd5eiiXAYAAAAGAAAACAAAAAAAAAAAAAAAgAEA"
+    "AAAAcGxhbi50eHRQSwUGAAAAAAEAAQA2AAAALAAAAAAA"
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (base64.b64decode(SEALED_ZIP), "zip"),
+        (rar4("a.txt", b"x" * 40, encrypted=True), "rar"),
+        (pdf(["x"], password="secret"), "pdf"),
+        (doc("x" * 40, encrypted=True), "office"),
+        (xls([["x"]], encrypted=True), "office"),
+        (compound({"EncryptionInfo": b"x", "EncryptedPackage": b"y"}), "office"),
+        (zipped({"mimetype": b"application/vnd.oasis.opendocument.text", "content.xml": b"<x/>",
+                 "META-INF/manifest.xml": b"<m:manifest><m:encryption-data/></m:manifest>"}), "opendocument"),
+        (b"age-encryption.org/v1\n-> scrypt c2FsdA 18\nYm9keQ\n--- bWFj\n", "age"),
+    ],
+    ids=["zip", "rar", "pdf", "doc", "xls", "docx", "odt", "age"],
+)  # fmt: skip
+def test_files_with_a_password(data: bytes, kind: str) -> None:
+    """Each format is named; a password leaves no key."""
+    assert look(attached(data, "plan")) == [(kind, PASSWORD if kind == "age" else "")]
+
+
+def test_what_is_not_encrypted() -> None:
+    """Signed mail, archives that everybody opens, words about encryption."""
+    signed = (
+        b"Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\nHello\r\n--b\r\n"
+        b"Content-Type: application/pgp-signature\r\n\r\n"
+        b"-----BEGIN PGP SIGNATURE-----\r\n\r\nx\r\n-----END PGP SIGNATURE-----\r\n--b--"
+    )
+    assert look(signed) == []
+    assert look(attached(zipped({"a.txt": b"x"}), "a.zip")) == []
+    assert look(b"\r\nIt begins with BEGIN PGP MESSAGE, they say.") == []
