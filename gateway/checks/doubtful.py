@@ -5,6 +5,7 @@ ours and every reader's; wherever it is not, the octets are handed out here. Wha
 measured with clamd (docs/virus.md). Refuses to judge: doubt costs a second scan and nothing else.
 """
 
+import binascii
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -53,7 +54,7 @@ _TRUSTED_MULTIPARTS = frozenset(
 _EXACT = frozenset({b"7bit", b"8bit", b"binary", b"base64", b"quoted-printable"})
 _IDENTITY = frozenset({"7bit", "8bit", "binary"})
 _MARKUP = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml", "image/svg+xml"})
-_NOT_BASE64 = bytes(set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
+_BASE64 = bytes(set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 _CODED_LINES = re.compile(rb"\s*+[A-Za-z0-9+/]{20,}+={0,2}\s*+(?:\n|\Z)")
 _ESCAPE = re.compile(rb"=[0-9A-Fa-f]{2}")
 _PART_LIKE = re.compile(rb"\ncontent-[a-z-]{2,20}[ \t]*+:", re.IGNORECASE)
@@ -172,7 +173,14 @@ def _text(buffer: Buffer, part: Part) -> Iterator[Suspect]:
         start = max(part.body.start - 1, 0)
         if not RUN_AHEAD.search(buffer, start, part.body.end) and buffer.find(b"=ybegin ", start, part.body.end) < 0:
             return
-    yield from in_text(b"".join(decode(buffer, part)), markup, part.charset)
+    yield from in_text(_octets(buffer, part), markup, part.charset)
+
+
+def _octets(buffer: Buffer, part: Part) -> bytes:
+    """The decoded body of a text; short ones, which are most, without the machinery for streams."""
+    if part.encoding == "quoted-printable" and part.body.size < _CHUNK and not _is_doubtful_quoting(buffer, part):
+        return binascii.a2b_qp(bytes(buffer[part.body.start : part.body.end]))
+    return b"".join(decode(buffer, part))
 
 
 def _is_wide(buffer: Buffer, part: Part) -> bool:
@@ -209,20 +217,23 @@ def _is_clean_base64(buffer: Buffer, span: Span) -> bool:
     size = 0
     for at in range(span.start, end, _CHUNK):
         piece = bytes(buffer[at : min(at + _CHUNK, end)])
-        breaks = piece.count(b"\n") + piece.count(b"\r")
-        size += len(piece) - breaks
-        if breaks != len(piece.translate(None, _NOT_BASE64)):
+        rest = piece.translate(None, _BASE64)
+        if rest.translate(None, b"\r\n"):
             return False
+        size += len(piece) - len(rest)
     padding = buffer.find(b"=", end, span.end) >= 0
     return size % 4 == 0 if not padding else size % 4 in (2, 3)
 
 
 def _is_doubtful_quoting(buffer: Buffer, part: Part) -> bool:
-    """White space behind a soft break, which clamd keeps; or a file, which clamd gives another last line."""
+    """White space behind a soft break, which clamd keeps; or a file, which clamd gives another last line.
+
+    A break ended by CR alone is a defect of the whole message.
+    """
     if part.disposition == "attachment" or part.filenames or not part.is_text:
         return True
-    body = bytes(buffer[part.body.start : part.body.end])
-    return b"= " in body or b"=\t" in body or body.count(b"=\r") != body.count(b"=\r\n")
+    start, end = part.body
+    return buffer.find(b"= ", start, end) >= 0 or buffer.find(b"=\t", start, end) >= 0
 
 
 def _called_plain(buffer: Buffer, part: Part) -> Iterator[Suspect]:
