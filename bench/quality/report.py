@@ -49,9 +49,7 @@ def render(results: Results) -> str:
     """Everything, ready to print."""
     which = "the two thirds for tuning: no measure of quality" if results.tune else "the held-out third"
     blocks = [f"Measured on {which}. P precision, R recall, at least at this confidence."]
-    for name in ("city", "synthetic"):
-        if name in results.scores:
-            blocks.append(_types_table(name, results.scores[name]))
+    blocks += [_types_table(name, results.scores[name]) for name in ("city", "synthetic") if name in results.scores]
     if "evasions" in results.scores:
         blocks.append(_evasions_table(results.scores["evasions"]))
     if "ham" in results.scores:

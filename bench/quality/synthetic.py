@@ -60,7 +60,7 @@ def load(count: int = COUNT, seed: int = SEED) -> list[Sample]:
 
 
 def _sample(number: int, text: str, spans: Sequence[object]) -> Sample:
-    labels = []
+    labels: list[Label] = []
     for span in spans:
         kind, start, end = (getattr(span, name) for name in ("entity_type", "start_position", "end_position"))
         types = ENTITIES.get(kind, ())
