@@ -50,6 +50,7 @@ _MORSE = {
     b"-----": b"0", b".----": b"1", b"..---": b"2", b"...--": b"3", b"....-": b"4", b".....": b"5",
     b"-....": b"6", b"--...": b"7", b"---..": b"8", b"----.": b"9",
 }  # fmt: skip
+_USUAL_IBAN = re.compile(rb"[A-Z]{2}\d{2}(?:(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?|[A-Z0-9]{11,30})")
 _ALNUM = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _IBAN_SIZES = {
     country.encode(): size
@@ -124,6 +125,8 @@ def _hex(match: re.Match[bytes], rounds: int = _ROUNDS) -> bytes | None:
 
 def _percent(match: re.Match[bytes], rounds: int = _ROUNDS) -> bytes | None:
     data = match[0]
+    if len(data) > _LONG or (len(_QUOTED_DIGIT.findall(data)) < _FEW and not _DIGITS64.search(data)):
+        return None
     for _ in range(_ROUNDS):
         data = unquote_to_bytes(data)
     return _number(data, rounds)
@@ -153,7 +156,7 @@ def _iban(match: re.Match[bytes]) -> bytes | None:
     size = _IBAN_SIZES.get(compact[:2], 0)
     if len(compact) < size or not size or not is_iban(compact[:size]):
         return None
-    if match[0][: places[size - 1] + 1].replace(b" ", b"") == compact[:size]:
+    if _USUAL_IBAN.fullmatch(match[0][: places[size - 1] + 1]):
         return None
     return compact[:size] + b" " + match[0][places[size - 1] + 1 :]
 
@@ -182,7 +185,10 @@ _TEXT64 = re.compile(rb"(?<![A-Za-z0-9+/])(?=(?:%b){2}|%b)[A-Za-z0-9+/]{12,400}=
 _HEX = re.compile(rb"(?<![0-9A-Za-z])(?:0[xX])?(?:[2-7][0-9A-Fa-f]){9,200}(?![0-9A-Za-z])")
 _SPACED = re.compile(rb"(?<![0-9A-Za-z])(?:[23][0-9A-Fa-f][ :,]){8,60}[23][0-9A-Fa-f](?![0-9A-Za-z])")
 _ESCAPED = re.compile(rb"(?:(?:\\x|\\u00)[2-7][0-9A-Fa-f]){9,200}")
-_QUOTED = re.compile(rb"[\w.=+/-]{0,40}(?:%(?:25){0,3}[2-7][0-9A-Fa-f][\w.=+/-]{0,40}){1,200}")
+_QUOTED = re.compile(rb"(?<![\w.=+/-])[\w.=+/-]*+(?:%(?:25){0,3}[2-7][0-9A-Fa-f][\w.=+/-]{0,400}+){1,200}+")
+_QUOTED_DIGIT = re.compile(rb"%(?:25){0,3}3\d")
+_FEW, _LONG = 6, 4000
+"""Coded digits that an address on the web may hold by chance, and octets of one that are looked at."""
 _THIRTY_TWO = re.compile(
     rb"(?i)(?<![0-9A-Za-z])(?=%b|%b)[0-9A-Z]{15,200}={0,6}(?![0-9A-Za-z])" % (_THIRTY_TWO_GROUP, _THIRTY_TWO_HEX_GROUP)
 )
