@@ -7,6 +7,8 @@ Hyperscan finds the beginnings, an expression reads one tag's attributes. Refuse
 import contextlib
 import html as entities
 import re
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import NamedTuple
 
 import hyperscan
@@ -15,6 +17,8 @@ MOST = 3000
 """Tags of one text that are looked at."""
 _WINDOW = 8192
 """Octets of one tag at most."""
+_OVERLAP = 4
+"""So many times the text is looked at for attributes; then a tag that does not close ends where the next one begins."""
 NAMES = ("a", "area", "form", "base", "meta", "script", "svg", "embed", "object", "iframe", "input", "/a")
 _SCRIPTED = (rb"javascript:", rb"vbscript:", rb"[\s\"'/]on[a-z]{3,20}\s*=")
 _CARRYING = (rb"data\s*[:&]", rb"=\s*[\"']?[\x00-\x20dat]{0,8}&")
@@ -74,24 +78,30 @@ def tags_of(data: bytes) -> Tags:
 
     with contextlib.suppress(hyperscan.ScanTerminated):
         _DATABASE.scan(data, match_event_handler=note)
-    found = []
     names = {name for _, name in seen}
-    for stop, name in seen:
-        if name >= _OF_SCRIPTS:
-            continue
-        start = stop - 1
-        if data[start] == 62 or name == _END:  # no attributes
-            found.append(Tag(NAMES[name], start, stop))
-            continue
-        whole = _ATTRIBUTES.match(data, start, start + _WINDOW)
-        found.append(Tag(NAMES[name], start, whole.end() if whole else _plain_end(data, start)))
+    found = _ended(data, [row for row in seen if row[1] < _OF_SCRIPTS])
     return Tags(tuple(found), not names.isdisjoint({_OF_SCRIPTS, _SCRIPT}), _OF_FILES in names)
 
 
-def _plain_end(data: bytes, start: int) -> int:
+def _ended(data: bytes, seen: list[tuple[int, int]]) -> Iterator[Tag]:
+    """The tags with their ends. Tags that do not close run into each other; no octet is in more than a few of them."""
+    spare = _OVERLAP * len(data)
+    for (stop, name), following in zip_longest(seen, seen[1:], fillvalue=(len(data), 0)):
+        start = stop - 1
+        if data[start] == 62 or name == _END:  # no attributes
+            yield Tag(NAMES[name], start, stop)
+            continue
+        limit = start + _WINDOW if spare > 0 else min(start + _WINDOW, following[0])
+        whole = _ATTRIBUTES.match(data, start, limit)
+        end = whole.end() if whole else _plain_end(data, start, limit)
+        spare -= end - start
+        yield Tag(NAMES[name], start, end)
+
+
+def _plain_end(data: bytes, start: int, limit: int) -> int:
     """Of a tag whose quotes do not close: the next ``>``, as browsers that give up do."""
-    end = data.find(b">", start, start + _WINDOW)
-    return min(len(data), start + _WINDOW) if end < 0 else end + 1
+    end = data.find(b">", start, limit)
+    return min(len(data), limit) if end < 0 else end + 1
 
 
 def attributes(data: bytes, tag: Tag) -> dict[str, str]:
