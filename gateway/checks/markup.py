@@ -24,16 +24,15 @@ def look_at_markup(reading: Reading, links: Links | None, active: bool, domains:
     for part in reading.parts:
         if part.is_multipart or part.children or not part.body.size:
             continue
-        if part.media_type == "text/plain" and not part.filenames:
-            if links is not None:
-                _plain(reading, part, links)
-        elif part.media_type in _MARKUP or (is_attachment(part) and _is_markup(reading, part)):
+        if part.media_type in _MARKUP or (is_attachment(part) and _is_markup(reading, part)):
             data = reading.text_of(part)[0].encode("utf-8", "replace")
             tags = tags_of(data)
             if links is not None:
                 links.read_html(data, tags, part.path)
             for fact in active_content(data, tags, domains) if active else ():
                 yield Finding(Check.STRUCTURE, fact.code, part=part.path, offset=part.body.start, evidence=fact.detail)
+        elif links is not None and part.is_text:
+            _plain(reading, part, links)
     for path, inner in reading.inner():
         for finding in look_at_markup(inner, links, active, domains):
             yield Finding(finding.check, finding.kind, part=path, evidence=finding.evidence)

@@ -222,6 +222,8 @@ def test_plain_text_of_every_encoding(envelope: Envelope) -> None:
             (Check.LINK, "look-alike", "c1ty.example")
         ]
     assert list(ask(b"Content-Type: text/plain\r\n\r\nsee c1ty.example: no link", envelope)) == []
+    event = b"Content-Type: text/calendar\r\n\r\nBEGIN:VCALENDAR\r\nURL:https://c1ty.example/\r\nEND:VCALENDAR\r\n"
+    assert [f.value for f in ask(event, envelope)] == ["c1ty.example"]
 
 
 def test_links_in_files(envelope: Envelope) -> None:
