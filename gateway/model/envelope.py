@@ -3,12 +3,16 @@
 Refuses nothing: syntax is checked by ``wire``; a value here is already well-formed.
 """
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 CITY_WIDE = "@city-wide"
 """Stands in ``Recipient.lists`` after the id of a list that reaches the entire city; no id can be written so."""
+
+_LONGEST_LABEL = 63
+"""Letters of a label in the DNS (RFC 1035 section 2.3.4); what is longer names nothing, and would take long to encode."""
 
 
 class Direction(StrEnum):
@@ -108,12 +112,16 @@ class ExceptionRecord:
 
 
 def fold(address: str) -> str:
-    """The form in which addresses are compared: lower case throughout.
+    """The form in which addresses are compared: lower case throughout, composed letters, the domain as in the DNS.
 
     RFC 5321 section 2.4 lets a host tell local-parts apart by case; no city does, and treating them apart would let
-    a change of case slip past a rule.
+    a change of case slip past a rule. So would a domain beyond ASCII, which is written in two ways (:func:`a_labels`).
     """
-    return address.lower()
+    folded = address.lower()
+    if folded.isascii():
+        return folded
+    local, at, domain = unicodedata.normalize("NFC", folded).rpartition("@")
+    return local + at + a_labels(domain) if at else domain
 
 
 def a_labels(domain: str) -> str:
@@ -126,10 +134,11 @@ def a_labels(domain: str) -> str:
     if domain.isascii():
         return domain
     return ".".join(
-        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii") for label in domain.split(".")
+        label if label.isascii() or len(label) > _LONGEST_LABEL else "xn--" + label.encode("punycode").decode("ascii")
+        for label in domain.split(".")
     )
 
 
 def domain_of(address: str) -> str:
-    """The domain of an address, folded; ``""`` for the null path and for a bare postmaster."""
-    return address.rpartition("@")[2].lower() if "@" in address else ""
+    """The domain of an address, as :func:`fold` has it; ``""`` for the null path and for a bare postmaster."""
+    return a_labels(address.rpartition("@")[2]) if "@" in address else ""

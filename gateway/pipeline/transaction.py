@@ -11,7 +11,7 @@ from functools import cache
 
 from gateway.errors import CivicgateError, ControlError, NextHopError, StoreError
 from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS, Distribution
-from gateway.model.envelope import Client, Envelope, Recipient, Sender
+from gateway.model.envelope import Client, Envelope, Recipient, Sender, a_labels
 from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
@@ -153,7 +153,7 @@ class Transaction:
     def _add(self, recipient: Recipient) -> None:
         """Who is named twice gets the message once, also from the store, and is held and told of once."""
         local, _, domain = recipient.address.rpartition("@")
-        mailbox = f"{local}@{domain.lower()}"
+        mailbox = f"{local}@{a_labels(domain)}"
         if mailbox not in self._mailboxes:
             self._mailboxes.add(mailbox)
             self._recipients.append(recipient)

@@ -11,7 +11,7 @@ from typing import Any
 
 import re2
 
-from gateway.model.envelope import CITY_WIDE, Direction, ExceptionRecord, Recipient, domain_of, fold
+from gateway.model.envelope import CITY_WIDE, Direction, ExceptionRecord, Recipient, a_labels, domain_of, fold
 from gateway.model.finding import QUOTED, Check, Confidence, Finding, Near, published_mark
 from gateway.policy.logic import NO, UNKNOWN, YES, Aspect, Facts, Node
 
@@ -93,8 +93,8 @@ class SenderIs(Node):
     early = True
 
     def __init__(self, spec: Any) -> None:
-        self.address = Names(spec.address) if spec.address else None
-        self.domain = Names(spec.domain) if spec.domain else None
+        self.address = Names(map(_folded, spec.address)) if spec.address else None
+        self.domain = Names(map(a_labels, spec.domain)) if spec.domain else None
         self.marks = frozenset(spec.mark)
         self.lists = Names(spec.list) if spec.list else None
         self.departments = Names(spec.department) if spec.department else None
@@ -127,8 +127,8 @@ class RecipientIs(Node):
     early = True
 
     def __init__(self, spec: Any) -> None:
-        self.address = Names(spec.address) if spec.address else None
-        self.domain = Names(spec.domain) if spec.domain else None
+        self.address = Names(map(_folded, spec.address)) if spec.address else None
+        self.domain = Names(map(a_labels, spec.domain)) if spec.domain else None
         self.lists = Names(spec.list) if spec.list else None
         self.city_wide, self.outside = spec.city_wide, spec.outside
         self.text = "recipient " + _spec_words(spec)
@@ -157,6 +157,11 @@ class RecipientIs(Node):
 
     def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
         return f"recipient <{recipient.address}>" if recipient else ""
+
+
+def _folded(pattern: str) -> str:
+    """A pattern of addresses as they are compared; without an «@» it may be the end of one (``*.city.example``)."""
+    return fold(pattern) if "@" in pattern or "." not in pattern else a_labels(pattern)
 
 
 def _spec_words(spec: Any) -> str:
@@ -547,7 +552,7 @@ class ExceptionFor(Node):
 
 
 def _party(pattern: str, folded: str) -> bool:
-    wanted = pattern.lower()
+    wanted = fold(pattern)
     return wanted in ("*", folded) or (wanted.startswith("@") and domain_of(folded) == wanted[1:])
 
 

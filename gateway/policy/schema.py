@@ -23,6 +23,7 @@ from gateway.policy.shapes import (
     Level,
     Lines,
     Many,
+    Pattern,
     ReplyText,
     Size,
     Some,
@@ -61,8 +62,8 @@ def _regex(value: str) -> str:
 class SenderCondition(Strict):
     """The reverse-path and what the directory knows of it."""
 
-    address: Many[Text] = ()
-    domain: Many[Text] = ()
+    address: Many[Pattern] = ()
+    domain: Many[Pattern] = ()
     mark: Many[Text] = ()
     list: Many[Text] = ()
     department: Many[Text] = ()
@@ -85,8 +86,8 @@ class SenderCondition(Strict):
 class RecipientCondition(Strict):
     """One forward-path."""
 
-    address: Many[Text] = ()
-    domain: Many[Text] = ()
+    address: Many[Pattern] = ()
+    domain: Many[Pattern] = ()
     list: Many[Text] = ()
     city_wide: Literal[True] | None = None
     outside: Literal[True] | None = None

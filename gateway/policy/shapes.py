@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -118,6 +119,14 @@ def _instant(value: object) -> datetime:
     return moment
 
 
+def _pattern(value: str) -> str:
+    """Refuse a wildcard inside a label beyond ASCII: names are compared in their A-label form (RFC 5890)."""
+    for label in value.rpartition("@")[2].split(".") if "." in value else ():
+        if not label.isascii() and ("*" in label or "?" in label):
+            raise ValueError(f"has a wildcard in «{label}», which is compared as xn--…: write the whole label")
+    return value
+
+
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
 Some = Annotated[tuple[T, ...], _NotEmpty()]
 Many = Annotated[Some[T], _OneOrMany()]
@@ -127,6 +136,8 @@ Duration = Annotated[timedelta, Written(parse_duration, {"type": "string"})]
 Instant = Annotated[datetime, Written(_instant, {"type": "string"})]
 Level = Annotated[Confidence, Written(_confidence, {"enum": ["low", "medium", "high"]})]
 Text = Annotated[str, Field(min_length=1)]
+Pattern = Annotated[Text, AfterValidator(_pattern)]
+"""An address or a domain, or a pattern of them."""
 Id = Annotated[str, Field(pattern=ID_PATTERN)]
 FileBelow = Annotated[str, Written(_file_below, {"type": "string", "pattern": FILE_PATTERN})]
 ReplyText = Annotated[str, Field(min_length=1), BeforeValidator(lambda v: _ascii_lines(v) if isinstance(v, str) else v)]

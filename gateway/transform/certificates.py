@@ -94,7 +94,8 @@ class CertificateFolder:
         try:
             state = self._folder.stat()
             if (state.st_mtime_ns, state.st_ino) != self._listed:
-                self._names = {path.name.lower(): path for path in self._folder.iterdir() if path.suffix == ".pem"}
+                files = (path for path in self._folder.iterdir() if path.suffix == ".pem")
+                self._names = {f"{fold(path.stem)}.pem": path for path in files}
                 self._listed = (state.st_mtime_ns, state.st_ino)
         except OSError:
             return None

@@ -123,3 +123,18 @@ def test_empty_file_is_an_empty_directory(tmp_path: Path) -> None:
     """A city without directory has no marks, roles and lists; that is no error."""
     (tmp_path / "d.yaml").write_text("# nobody yet\n")
     assert load_directory(tmp_path / "d.yaml") == Directory()
+
+
+@pytest.mark.parametrize("written", ["bücher.example", "xn--bcher-kva.example"], ids=["u-label", "a-label"])
+def test_a_contractor_whose_domain_is_written_in_its_other_form_is_one(tmp_path: Path, written: str) -> None:
+    """Marks, aliases and lists hold for both forms of a domain beyond ASCII, and for decomposed letters."""
+    text = f"""
+people: [{{address: ann@{written}, name: Ann, aliases: ["zoe\u0308@{written}"], marks: [contractor]}}]
+lists: [{{id: all, addresses: [all@{written}], city_wide: true}}]
+"""
+    (tmp_path / "directory.yaml").write_text(text, "utf-8")
+    found = load_directory(tmp_path / "directory.yaml")
+    for domain in ("bücher.example", "Bücher.EXAMPLE", "xn--bcher-kva.example", "XN--BCHER-KVA.example"):
+        assert found.sender(f"Ann+x@{domain}").marks == {"contractor"}
+        assert found.sender(f"zo\u00eb@{domain}").marks == {"contractor"}
+        assert found.lists_of(f"ALL@{domain}") == ("all", CITY_WIDE)

@@ -119,3 +119,10 @@ def test_addresses_are_compared_folded(address: str) -> None:
     """Folding twice changes nothing; the domain is what stands behind the last @."""
     assert fold(fold(address)) == fold(address)
     assert domain_of(address) == (fold(address).rsplit("@", 1)[1] if "@" in address else "")
+
+
+def test_folding_takes_any_text_in_linear_time() -> None:
+    """Header fields hold octets that are no letters, and labels without end; neither raises nor takes long."""
+    assert fold("a@\udcff.example").startswith("a@xn--")
+    assert fold("A@" + "ü" * 1_000_000) == "a@" + "ü" * 1_000_000
+    assert fold("@") == "@"

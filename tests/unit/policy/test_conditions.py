@@ -187,3 +187,19 @@ def test_content_without_what_is_quoted(world: Any) -> None:
     when = {"content": {"types": "t", "exclude": {"quoted": True}}}
     assert _matches(world, when, _value(("body",)), _value(("body", "quoted")))
     assert not _matches(world, when, _value(("body", "quoted")))
+
+
+BOTH_FORMS = {"u-label": "bücher.example", "a-label": "xn--bcher-kva.example", "upper": "BÜCHER.example"}
+
+
+@pytest.mark.parametrize("written", BOTH_FORMS.values(), ids=BOTH_FORMS)
+@pytest.mark.parametrize("arrives", BOTH_FORMS.values(), ids=BOTH_FORMS)
+def test_a_domain_in_its_other_form_once_slipped_past_the_rule(world: Any, written: str, arrives: str) -> None:
+    """U-label and A-label are one name (RFC 5890), in rules, in patterns and in what the client says."""
+    for pattern in (f"ann@{written}", f"*@{written}", f"*.{written.partition('.')[0]}.example"):
+        sender = f"Ann@{arrives}" if "@" in pattern else f"ann@a.{arrives}"
+        assert _matches(world, {"sender": {"address": pattern}}, sender=sender)
+    assert _matches(world, {"sender": {"domain": written}}, sender=f"ann@{arrives}")
+    assert _matches(world, {"recipient": {"domain": [f"*.{written}"]}}, to=world.to(f"b@mail.{arrives}"))
+    assert _matches(world, {"recipient": {"address": f"b@{written}"}}, to=world.to(f"B@{arrives}"))
+    assert not _matches(world, {"recipient": {"domain": written}}, to=world.to("b@bucher.example"))

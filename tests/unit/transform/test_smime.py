@@ -13,7 +13,7 @@ from gateway.model.verdict import Transform, TransformKind
 from gateway.settings import EncryptionSettings, SpoolSettings
 from gateway.spool import Spool, SpooledMessage
 from gateway.transform import Planned, Transformer, TransformFailed, plan
-from gateway.transform.certificates import read_certificates
+from gateway.transform.certificates import CertificateFolder, read_certificates
 from tests.unit.transform.making import certificate, legend, read
 
 ENCRYPT = Transform(TransformKind.ENCRYPT, "confidential", methods=("smime", "pickup"))
@@ -430,3 +430,12 @@ def test_the_command_line_is_public(tmp_path: Path, folder: Path, spool: Spool) 
     seen = (tmp_path / "seen").read_text()
     assert seen.startswith("cms -encrypt -binary -stream -aes256 -outform SMIME /dev/fd/")
     assert len(seen.split()) == 8
+
+
+async def test_a_certificate_named_in_the_other_form_of_its_domain_is_found(folder: Path) -> None:
+    """A file named by the U-label serves mail to the A-label, and the other way round."""
+    (folder / "Bob@bücher.example.pem").write_bytes(certificate())
+    (folder / "@xn--caf-dma.example.pem").write_bytes(certificate())
+    found = CertificateFolder(folder)
+    assert found.find(["bob@XN--bcher-kva.example"]) == found.find(["bob@Bücher.example"])
+    assert found.find(["eve@café.example"])
