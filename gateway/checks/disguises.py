@@ -64,8 +64,8 @@ _IBAN_SIZES = {
 }  # fmt: skip
 """Characters of an IBAN by country (SWIFT's registry)."""
 _COUNTRY = b"(?:%b)" % b"|".join(sorted(_IBAN_SIZES))
-_LOOK_ALIKE = bytes.maketrans(b"OoQDIil|!ZzSsBGb", b"0000111112255866")
-_LIKE = rb"[0-9OoQDIil|!ZzSsBGb]"
+_LOOK_ALIKE = bytes.maketrans(b"OoQDIilZzSsBGb", b"00001112255866")
+_LIKE = rb"[0-9OoQDIilZzSsBGb]"
 
 
 class _Disguise(NamedTuple):
@@ -239,7 +239,7 @@ _DISGUISES = (
         _iban, told=True, flags=_CASELESS,
     ),
     _Disguise(
-        rb"\d[OoQDIil|!ZzSsBGb]|[OoQDIil|!ZzSsBGb]\d",
+        rb"\d[OoQDIilZzSsBGb]|[OoQDIilZzSsBGb]\d",
         re2.compile(rb"\b(?:%b[ .-]?){8,22}%b\b" % (_LIKE, _LIKE)),
         _letters, told=True,
     ),
