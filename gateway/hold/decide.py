@@ -64,9 +64,18 @@ class Reading:
     said: tuple[Decision, ...]
     """Decisions of this round."""
 
+    @property
+    def counting(self) -> tuple[Decision, ...]:
+        """The approvals whose giver still holds a role that was filled."""
+        return tuple(d for d in self.said if d.verdict == "approve" and self._held(d))
+
+    def _held(self, said: Decision) -> tuple[str, ...]:
+        """The roles of a decision that its giver holds now: who is no director any more approves nothing as one."""
+        return tuple(slot.role for slot in self.slots if slot.role in said.roles and said.person in slot.people)
+
     def missing(self, extra: dict[str, tuple[str, ...]] | None = None) -> tuple[Slot, ...]:
         """The slots that the approvals so far, and ``extra`` (person -> roles), leave open."""
-        offers = {d.person: d.roles for d in self.said if d.verdict == "approve"} | (extra or {})
+        offers = {d.person: self._held(d) for d in self.counting} | (extra or {})
         filled = assign([slot.role for slot in self.slots], offers)
         return tuple(slot for slot in self.slots if slot.role not in filled)
 
@@ -93,17 +102,18 @@ class Desk:
             reading = await self.read(order.item)
             person, roles = self._entitled(reading, order)
             _check_digest(reading.item, order.digest)
-            before = next((d for d in reading.said if d.person == person), None)
-            if before is not None and before.verdict == "approve":
+            needed, missing = reading.missing(), reading.missing({person: roles})
+            useless = bool(needed) and len(missing) == len(needed)  # nothing needed: a role was lost and came back
+            before = next((d for d in reading.said if d.person == person and d.verdict == "approve"), None)
+            if before is not None and (useless or reading.item.state is not State.HELD):
                 text = f"{person} had approved {order.item} before; nothing was changed."
-                return Outcome(reading.item, changed=False, missing=reading.missing(), text=text)
+                return Outcome(reading.item, changed=False, missing=needed, text=text)
             _check_open(reading.item, "approved")
             _check_in_time(reading.item, self._core.clock())
-            missing = reading.missing({person: roles})
             if alone and len(reading.slots) > 1:
                 names = " and ".join(slot.role for slot in reading.slots)
                 raise OperatorError(f"{order.item} needs {names}, by different people: use «hold approve».")
-            if len(missing) == len(reading.missing()):
+            if useless:
                 raise OperatorError(_no_use(reading, person, roles, missing))
             try:
                 await self._approve(reading, order, person, roles, missing)
@@ -215,7 +225,7 @@ class Desk:
             await core.database.write(more)
             return
         await self._verify(reading)
-        letters = core.post.approved(item, [*reading.said, said], person, now)
+        letters = core.post.approved(item, [*reading.counting, said], person, now)
         async with core.staged(letters, item.id) as staged:
 
             async def last(connection: AsyncConnection) -> None:

@@ -12,7 +12,7 @@ CITY_WIDE = "@city-wide"
 """Stands in ``Recipient.lists`` after the id of a list that reaches the entire city; no id can be written so."""
 
 _LONGEST_LABEL = 63
-"""Letters of a label in the DNS (RFC 1035 section 2.3.4); what is longer names nothing, and would take long to encode."""
+"""Letters of a label in the DNS (RFC 1035 section 2.3.4); what is longer names nothing and would take long."""
 
 
 class Direction(StrEnum):

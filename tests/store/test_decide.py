@@ -111,6 +111,28 @@ async def test_one_person_with_both_roles_is_one_person(hold: Hold, item: str, c
     assert await state(hold) is State.APPROVED
 
 
+async def test_an_approval_once_counted_after_its_giver_had_lost_the_role(hold: Hold, item: str, city: Any) -> None:
+    """Dora is director no more when the second approval comes: the new director is asked, and it goes then."""
+    await hold.desk.approve(Order(item, DORA))
+    city.roles["director"] = (IDA,)
+    second = await hold.desk.approve(Order(item, CARL))
+    assert (await state(hold), [slot.role for slot in second.missing]) == (State.HELD, ["director"])
+    with pytest.raises(OperatorError, match="no approver"):
+        await hold.desk.approve(Order(item, DORA))
+    await hold.desk.approve(Order(item, IDA))
+    assert await state(hold) is State.APPROVED
+
+
+async def test_a_role_that_comes_back_makes_the_approval_count_again(hold: Hold, item: str, city: Any) -> None:
+    """Nothing is missing any more, and yet it is held: any approver's word releases it, also one said before."""
+    await hold.desk.approve(Order(item, DORA))
+    city.roles["director"] = (IDA,)
+    await hold.desk.approve(Order(item, CARL))
+    city.roles["director"] = (DORA,)
+    again = await hold.desk.approve(Order(item, CARL))
+    assert (again.changed, await state(hold)) == (True, State.APPROVED)
+
+
 async def test_an_approval_holds_for_the_message_that_was_looked_at(hold: Hold, item: str) -> None:
     """A stated digest that is not this message's is refused; its beginning is enough."""
     digest = (await hold.desk.read(item)).item.message.sha256
