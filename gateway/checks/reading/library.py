@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.octets import pointer
+from gateway.checks.reading.rar import sealed_members
 from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member
 from gateway.mime.tree import Buffer
 
@@ -84,6 +85,7 @@ def _format_of(data: Buffer) -> str:
 def _entries(library: Any, archive: ctypes.c_void_p, budget: Budget, data: Buffer) -> Iterator[Item]:
     entry = ctypes.c_void_p()
     encrypted = 0
+    sealed = sealed_members(data)
     seen = bytes(data[:6]).startswith(_SEEN) or data[32769:32774] == b"CD001"
     while True:
         status = library.archive_read_next_header(archive, ctypes.byref(entry))
@@ -100,7 +102,7 @@ def _entries(library: Any, archive: ctypes.c_void_p, budget: Budget, data: Buffe
             continue
         raw = library.archive_entry_pathname_utf8(entry) or library.archive_entry_pathname(entry) or b"content"
         name = raw.decode("utf-8", "replace")
-        if library.archive_entry_is_encrypted(entry):
+        if library.archive_entry_is_encrypted(entry) or name in sealed:
             encrypted += 1
             yield Member(name, None)
         else:
