@@ -23,13 +23,20 @@ def one_in(data: bytes, many: int) -> bool:
     return crc32(data) % many == 0
 
 
-def stretched(data: bytes, work: Callable[[bytes], object], many: int = 64) -> None:
-    """Do the work on one input in ``many`` repeated, its first half once, and its last octets repeated."""
+def stretched(data: bytes, work: Callable[[bytes], object], many: int = 64, ease: int = 4) -> None:
+    """Do the work on one input in ``many`` repeated: the whole, its second half, its end, a piece of its middle.
+
+    ``ease``: so many times cheaper than what :func:`in_time` allows.
+    """
     if not data or not one_in(data, many):
         return
-    times = STRETCHED // len(data)
-    tail = data[-8:]
-    for long in (data * times, data[: len(data) // 2] + data[len(data) // 2 :] * times,
-                 data + tail * (STRETCHED // len(tail))):  # fmt: skip
-        with in_time(len(long)):
+    middle = len(data) * (crc32(data) // many % 100) // 100
+    head, piece, half = data[:middle], data[middle : middle + 20], len(data) // 2
+    for long in (
+        data * (STRETCHED // len(data)),
+        data[:half] + data[half:] * (STRETCHED // (len(data) - half)),
+        data + data[-8:] * (STRETCHED // 8),
+        head + piece * (STRETCHED // len(piece)),
+    ):
+        with in_time(len(long) // ease):
             work(long)

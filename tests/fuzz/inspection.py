@@ -31,7 +31,7 @@ _QUESTIONS = Questions(
     domains=("city.example",),
     wrappers=("safelinks.example",),
 )
-_SETTINGS = InspectionSettings.model_validate({"max_depth": 8, "max_parts": 40, "max_text": 50_000})
+_SETTINGS = InspectionSettings.model_validate({"max_depth": 8, "max_parts": 40, "max_text": "1 MB"})
 _READINGS = 40
 """Texts of a message are at most so many times as long as the message, however many readings it has."""
 
@@ -45,7 +45,7 @@ def check(data: bytes) -> None:
         _texts(data)
         if one_in(data, 8):
             assert inspect(data, _ENVELOPE, _QUESTIONS, None, _SETTINGS) == found, "a second look finds something else"
-    stretched(data, lambda long: inspect(long, _ENVELOPE, _QUESTIONS, None, _SETTINGS))
+    stretched(data, lambda long: inspect(long, _ENVELOPE, _QUESTIONS, None, _SETTINGS), many=128)
 
 
 def _finding(one: Finding, data: bytes) -> None:
@@ -60,7 +60,7 @@ def _finding(one: Finding, data: bytes) -> None:
 
 
 def _texts(data: bytes) -> None:
-    reading = Reading(data, parse(data, Limits(8, 40)), 50_000)
+    reading = Reading(data, parse(data, Limits(8, 40)), 1_000_000)
     total = 0
     for piece in (*reading.titles(), *reading.texts()):
         piece.data.decode("utf-8")
