@@ -108,7 +108,9 @@ def sealed_for(reading: Reading) -> Iterator[Finding]:
             yield encryption("openpgp", keys or (), part.path, part.body.start)
         elif part.is_text and _has_block(reading, part):
             for block in armoured(reading.shown(part)):
-                yield encryption("openpgp", openpgp_keys(block) or (), part.path, part.body.start)
+                keys = openpgp_keys(block)
+                if keys is not None:
+                    yield encryption("openpgp", keys, part.path, part.body.start)
 
 
 def _has_block(reading: Reading, part: Part) -> bool:

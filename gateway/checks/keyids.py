@@ -21,6 +21,8 @@ _PUBLIC_KEY, _PASSWORD_KEY = 1, 3
 _SKIPPED = frozenset({10, 21})
 """Marker and padding packets (RFC 9580 sections 5.8, 5.14)."""
 _ENCRYPTED = frozenset({9, 18, 20})
+_READABLE = frozenset({2, 4, 8, 11})
+"""Signatures, compressed and literal data: anybody can read what begins with them."""
 _V3_KEY_ID = 9
 _AGE = re.compile(rb"-> ([A-Za-z0-9_-]{1,40})(?: ([^\s]{1,200}))?[^\n]*\n")
 _AGE_ARMOUR = re.compile(rb"-----BEGIN AGE ENCRYPTED FILE-----([A-Za-z0-9+/=\s]+)")
@@ -39,7 +41,7 @@ _LATIN = 0x14
 
 
 def openpgp_keys(data: bytes) -> tuple[str, ...] | None:
-    """Ids of the keys that an OpenPGP message, binary or armoured, is encrypted for; None: it is not encrypted.
+    """Ids of the keys that an OpenPGP message, binary or armoured, is encrypted for; None: empty, or not encrypted.
 
     Key ids have 16 hexadecimal digits, fingerprints 40 or 64 (RFC 9580 sections 5.1, 5.5.4); sixteen zeros stand for a
     recipient that is not told, ``password`` for a password.
@@ -70,6 +72,8 @@ def _packets(data: bytes) -> tuple[str, ...] | None:
         if packet is None:
             break
         tag, start, end = packet
+        if tag in _READABLE and not keys:
+            return None
         if tag == _PUBLIC_KEY:
             keys.append(_recipient(data[start:end]))
         elif tag == _PASSWORD_KEY:
@@ -79,7 +83,7 @@ def _packets(data: bytes) -> tuple[str, ...] | None:
         elif tag not in _SKIPPED:
             break
         at = end
-    return tuple(dict.fromkeys(keys)) if keys else None
+    return tuple(dict.fromkeys(keys)) if data else None
 
 
 def _packet(data: bytes, at: int) -> tuple[int, int, int] | None:

@@ -123,7 +123,7 @@ def _inflated(packed: bytes) -> Iterator[bytes]:
 def read_pgp(data: Buffer, _budget: Budget) -> Iterator[Item]:
     """A message or file encrypted with OpenPGP."""
     keys = openpgp_keys(bytes(data[: 2 * LONGEST]))
-    yield Fact(FactCode.PGP_ENCRYPTED, "OpenPGP", "openpgp", keys or ())
+    yield Fact(FactCode.PGP_ENCRYPTED, "OpenPGP", "" if keys is None else "openpgp", keys or ())
 
 
 def read_age(data: Buffer, _budget: Budget) -> Iterator[Item]:

@@ -100,7 +100,17 @@ def test_gpg_hides_recipients_and_takes_passwords(gpg: Gpg) -> None:
 
 def test_gpg_signed_alone_is_not_encrypted(gpg: Gpg) -> None:
     """What gpg calls a message may be a signature around readable text."""
-    assert openpgp_keys(gpg.run("--armor", "--sign", data=TEXT)) is None
+    signed = gpg.run("--armor", "--sign", data=TEXT)
+    assert openpgp_keys(signed) is None
+    assert look(b"\r\n" + signed) == []
+    assert look(attached(signed, "letter.asc")) == []
+    assert look(b"\r\n-----BEGIN PGP MESSAGE-----\r\n\r\nblah, blah\r\n-----END PGP MESSAGE-----\r\n") == []
+
+
+def test_what_is_no_packet_counts_as_sealed() -> None:
+    """Armour around something unknown is for nobody that is known, rather than for nobody at all."""
+    block = "-----BEGIN PGP MESSAGE-----\r\n\r\nAAAAAAAA\r\n-----END PGP MESSAGE-----\r\n"
+    assert look(b"\r\n" + block.encode()) == [("openpgp", "")]
 
 
 def test_a_quoted_block_is_read(gpg: Gpg) -> None:
