@@ -5,6 +5,7 @@ port (SO_REUSEPORT). Refuses to start next to another gateway on the same port: 
 share it, silently.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -24,16 +25,30 @@ OBSERVER = -1
 """Number of the process that is the observer."""
 
 
-def reserve(addresses: list[Endpoint]) -> None:
-    """Raise :class:`ConfigError` when one of the addresses is taken or is not ours."""
+PATIENCE = 3.0
+"""Seconds for which a start waits for a port: the processes of a gateway that was killed may still be ending."""
+
+
+def reserve(addresses: list[Endpoint], patience: float = PATIENCE) -> None:
+    """Raise :class:`ConfigError` when one of the addresses is not ours, or still taken after ``patience`` seconds."""
+    deadline = time.monotonic() + patience
     for address in addresses:
-        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address.host, address.port))
-            except OSError as error:
+        while (error := _refusal(address)) is not None:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
                 raise ConfigError(f"cannot listen on {address}: {error.strerror}") from error
+            time.sleep(0.05)
+
+
+def _refusal(address: Endpoint) -> OSError | None:
+    """Why nobody can listen there now."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            return error
+    return None
 
 
 @dataclass

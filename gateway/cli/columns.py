@@ -2,20 +2,38 @@
 
 import os
 import pwd
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import orjson
 
+_NARROWEST = 8
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under a head, each column as wide as its widest cell (cells are cut at 40 characters)."""
+    """Rows under a head, each column as wide as its widest cell (cells are cut at 40 characters).
+
+    On a terminal the widest columns but the first, which is for copying, are cut until a line fits.
+    """
     cells = [[shown(cell) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[number]) for row in cells) for number in range(len(head))]
+    if sys.stdout.isatty():
+        _narrow(widths, shutil.get_terminal_size().columns)
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+        "  ".join(shown(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
     )
+
+
+def _narrow(widths: list[int], most: int) -> None:
+    """Take from the widest column, one character at a time; none gets too narrow to be of use."""
+    while sum(widths) + 2 * (len(widths) - 1) > most:
+        widest = max(range(1, len(widths)), key=widths.__getitem__)
+        if widths[widest] <= _NARROWEST:
+            return
+        widths[widest] -= 1
 
 
 def shown(text: str, most: int = 40) -> str:
@@ -25,14 +43,11 @@ def shown(text: str, most: int = 40) -> str:
 
 
 def span(duration: timedelta) -> str:
-    """``3 d 4 h``, ``4 h 10 min``, ``12 min``, ``now``."""
+    """For narrow columns, one unit: ``5 d``, ``47 h``, ``90 min``, ``now``."""
     minutes = int(duration.total_seconds()) // 60
     if minutes < 1:
         return "now"
-    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {rest} min" if hours else f"{rest} min"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h" if minutes < 72 * 60 else f"{minutes // 1440} d"
 
 
 def moment(at: datetime) -> str:

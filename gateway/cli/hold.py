@@ -83,17 +83,19 @@ async def _list(args: argparse.Namespace, hold: Hold) -> int:
     rows = [
         (
             item.id,
-            item.state,
             item.queue,
             item.message.reverse_path or "<>",
             _to(item),
             in_words(item.message.size),
             span(now - item.created),
             span(item.expires - now) if item.state is State.HELD else "",
+            item.state,
         )
         for item in items
     ]
-    print(table(("ID", "STATE", "QUEUE", "FROM", "TO", "SIZE", "AGE", "EXPIRES IN"), rows))
+    head = ("ID", "QUEUE", "FROM", "TO", "SIZE", "AGE", "LEFT", "STATE")
+    held = all(item.state is State.HELD for item in items)  # as nearly always: the place is needed
+    print(table(head[:-1], [row[:-1] for row in rows]) if held else table(head, rows))
     return 0
 
 

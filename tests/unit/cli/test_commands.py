@@ -137,6 +137,8 @@ async def test_health_is_0_when_the_gateway_answers(say: Say, tmp_path: Path, se
     _listening_on(tmp_path, f"[{{name: a, address: '0.0.0.0:{server.port}'}}]")
     code, out, err = await asyncio.to_thread(say, "health")
     assert (code, out, err) == (0, f"0.0.0.0:{server.port} answers 250\n", "")
+    code, out, err = await asyncio.to_thread(say, "health", "--json")
+    assert (code, json.loads(out)["healthy"], err) == (0, True, "")
     assert server.commands[0].startswith("ehlo health.civicgate.invalid")
 
 
@@ -157,6 +159,8 @@ def test_health_cannot_ask_a_listener_that_wants_something_first(say: Say, tmp_p
     code, _, err = say("health")
     assert code == 1
     assert "No listener can be asked" in err
+    code, out, err = say("health", "--json")
+    assert (code, json.loads(out)["healthy"], err) == (1, False, "")
 
 
 def _run(config: Path) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_reserve_refuses_a_port_that_somebody_listens_on(*, reuse: bool) -> None
         for host in ("127.0.0.1", "0.0.0.0", ""):
             address = Endpoint(host=host, port=port)
             with pytest.raises(ConfigError, match=f"^cannot listen on {address}: Address already in use$"):
-                reserve([Endpoint(host="127.0.0.1", port=0), address])
+                reserve([Endpoint(host="127.0.0.1", port=0), address], patience=0.0)
     reserve([Endpoint(host="127.0.0.1", port=port)])
 
 
@@ -242,3 +243,15 @@ def test_reserve_refuses_an_address_that_is_not_ours() -> None:
         reserve([Endpoint(host="192.0.2.1", port=2525)])
     with pytest.raises(ConfigError, match=r"^cannot listen on \[2001:db8::1\]:2525: "):
         reserve([Endpoint(host="2001:db8::1", port=2525)])
+
+
+def test_a_start_right_after_kill_9_once_failed_on_its_own_port() -> None:
+    """A killed process closes its sockets a moment later: the start waits for that, and no longer."""
+    with socket.socket() as dying:
+        dying.bind(("127.0.0.1", 0))
+        dying.listen()
+        address = Endpoint(host="127.0.0.1", port=dying.getsockname()[1])
+        timer = threading.Timer(0.3, dying.close)
+        timer.start()
+        reserve([address], patience=10.0)
+        timer.join()
