@@ -16,7 +16,7 @@ from gateway.checks.reading.kinds import Kind, kind_of
 from gateway.mime.charsets import codec_of, is_unsafe
 from gateway.mime.decoding import Decoding, decode
 from gateway.mime.parser import parse
-from gateway.mime.tree import Buffer, DefectCode, Limits, Message, Part, Span
+from gateway.mime.tree import Buffer, Defect, DefectCode, Limits, Message, Part, Span
 
 
 class Suspect(NamedTuple):
@@ -27,6 +27,8 @@ class Suspect(NamedTuple):
     """False: another reading of all of it, in which the same files stand again."""
 
 
+_DOUBT = Suspect(iter(()))
+"""Said first where finding out takes long: who asks only whether there is anything need not wait."""
 _HARMLESS = frozenset(
     {
         *(DefectCode.EIGHT_BIT_IN_HEADER, DefectCode.DUPLICATE_FIELD, DefectCode.DUPLICATE_CONTENT_DISPOSITION),
@@ -58,7 +60,7 @@ _BASE64 = bytes(set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 _CODED_LINES = re.compile(rb"\s*+[A-Za-z0-9+/]{20,}+={0,2}\s*+(?:\n|\Z)")
 _ESCAPE = re.compile(rb"=[0-9A-Fa-f]{2}")
 _PART_LIKE = re.compile(rb"\ncontent-[a-z-]{2,20}[ \t]*+:", re.IGNORECASE)
-_DELIMITER = re.compile(rb"(?:\A|\n)--([^\r\n]{1,200}?)[ \t]*+(?:\r?\n)")
+_DELIMITER = re.compile(rb"\n--([^\r\n]{1,200}+)\r?\n")
 _CHUNK = 65_536
 _SAMPLE = 4096
 _WHOLE = 32 * 1024 * 1024
@@ -79,9 +81,10 @@ def suspects(buffer: Buffer, message: Message, again: int = _AGAIN) -> Iterator[
     """
     if (
         not _looks_like_mail(buffer, message.root)
-        or any(d.code not in _HARMLESS for d in message.defects)
+        or any(_misleads(defect) for defect in message.defects)
         or not all(_boundary_is_plain(buffer, part) for part in message.walk() if part.boundary)
     ):
+        yield _DOUBT
         yield from _everything(buffer, message, again)
         return
     yield from _parts(buffer, message.root, False, again)
@@ -95,8 +98,12 @@ def in_text(data: Buffer, markup: bool, charset: str = "") -> Iterator[Suspect]:
         yield Suspect(iter((plain,)))
         data, span = plain, Span(0, len(plain))
     if data[:60].isalnum() or RUN_AHEAD.search(data):
-        yield from map(Suspect, runs(b"\n" + data, Span(1, len(data) + 1)))
-        yield from _as_parts(bytes(data[: _WHOLE + 1]), 1)
+        found = False
+        for pieces in runs(b"\n" + data, Span(1, len(data) + 1)):
+            found = True
+            yield Suspect(pieces)
+        if found:
+            yield from _as_parts(bytes(data[: _WHOLE + 1]), 1)
     if data.find(b"=ybegin ") >= 0:
         yield from map(Suspect, yencoded(data, span))
     if markup:
@@ -116,6 +123,13 @@ def _looks_like_mail(buffer: Buffer, root: Part) -> bool:
     if name not in _FIRST_FIELDS and not name.startswith(_FIRST_PREFIXES):
         return False
     return _USUAL_FIELD.search(buffer, 0, root.header.end) is not None
+
+
+def _misleads(defect: Defect) -> bool:
+    """True for a defect with which clamd may take the message apart in another way. Odd file names are none."""
+    if defect.code in (DefectCode.MALFORMED_PARAMETER, DefectCode.DUPLICATE_PARAMETER):
+        return defect.detail not in ("name", "filename")
+    return defect.code not in _HARMLESS
 
 
 def _boundary_is_plain(buffer: Buffer, part: Part) -> bool:
@@ -309,6 +323,7 @@ def _region(buffer: Buffer, span: Span, again: int) -> Iterator[Suspect]:
     """Before the first or behind the last part of a multipart: mostly a list's footer."""
     start = max(span.start - 1, 0)
     if RUN_AHEAD.search(buffer, start, span.end) or _PART_LIKE.search(buffer, start, span.end):
+        yield _DOUBT
         yield from _uncoded(buffer, span)
         yield from _reparsed(buffer, span, again)
 
@@ -343,7 +358,7 @@ def _as_parts(data: bytes, again: int) -> Iterator[Suspect]:
         raise TooLargeError
     if again <= 0 or not _PART_LIKE.search(b"\n" + data):
         return
-    guesses = dict.fromkeys(match[1].removesuffix(b"--") for match in _DELIMITER.finditer(data))
+    guesses = dict.fromkeys(match[1].rstrip(b" \t").removesuffix(b"--") for match in _DELIMITER.finditer(b"\n" + data))
     for guess in list(guesses)[:8]:
         quoted = guess.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
         whole = b'From: a\r\nContent-Type: multipart/mixed; boundary="' + quoted + b'"\r\n\r\n\r\n' + data

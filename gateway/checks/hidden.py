@@ -69,9 +69,10 @@ def runs(buffer: Buffer, span: Span, pattern: "re.Pattern[bytes]" = RUN) -> Iter
 
 def yencoded(buffer: Buffer, span: Span) -> Iterator[Iterator[bytes]]:
     """Files in yEnc (draft 1.3)."""
-    for match in _YENC.finditer(buffer, span.start, span.end):
-        end = buffer.find(b"\n=yend", match.end() - 1, span.end)
-        raw = bytes(buffer[match.end() : end if end >= 0 else span.end]).replace(b"\r", b"").replace(b"\n", b"")
+    begins = list(_YENC.finditer(buffer, span.start, span.end))
+    for match, following in zip(begins, [*(later.start() for later in begins[1:]), span.end], strict=True):
+        end = buffer.find(b"\n=yend", match.end() - 1, following)
+        raw = bytes(buffer[match.end() : end if end >= 0 else following]).replace(b"\r", b"").replace(b"\n", b"")
         first, *rest = raw.split(b"=")
         out = [first.translate(_BACK_42)]
         for piece in rest:

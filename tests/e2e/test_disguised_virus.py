@@ -1,7 +1,8 @@
 """A test virus in every disguise, through the running gateway with a real clamd and the shipped rules."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -21,16 +22,23 @@ ORDINARY = (
 """Forms in which harmless files travel, sloppy ones and such with a second scan among them."""
 _A_SESSION = 10
 """Messages a connection: refusals add up."""
+_AT_A_TIME = 6
 
 
-def sent(city: CityGateway, recipient: str, messages: Iterable[bytes]) -> Iterator[str]:
-    """Each message on its way, and its reply."""
+def sent(city: CityGateway, recipient: str, messages: Iterable[bytes]) -> list[str]:
+    """Each message on its way, a few at a time, and their replies."""
     waiting = list(messages)
-    for at in range(0, len(waiting), _A_SESSION):
+
+    def session(at: int) -> list[str]:
+        replies = []
         with contextlib.closing(city.connect()) as client:
             for content in waiting[at : at + _A_SESSION]:
-                yield transact(client, STRANGER, [recipient], content)
+                replies.append(transact(client, STRANGER, [recipient], content))
                 client.rset()
+        return replies
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return [reply for some in pool.map(session, range(0, len(waiting), _A_SESSION)) for reply in some]
 
 
 def test_no_disguise_gets_through(city: CityGateway, sink: Sink) -> None:

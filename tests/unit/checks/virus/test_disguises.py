@@ -28,8 +28,7 @@ INEXACT = {
 }
 """Disguises whose file is longer than the hashed one: other octets stand before or behind it for every reader."""
 SCANNED_AGAIN = {
-    *("in-att-name-unquoted-spaces", "in-base64-in-text", "in-pgp-inline", "in-pgp-mime-signed"),
-    *("null-dsn-headers-in-rfc822", "in-smime-opaque"),
+    *("in-base64-in-text", "in-pgp-inline", "in-pgp-mime-signed", "in-smime-opaque", "null-dsn-headers-in-rfc822"),
 }
 """The ordinary messages that have something to be scanned apart: sloppy structure, blocks of base64, opaque S/MIME."""
 
