@@ -179,7 +179,7 @@ def _ahead(results: Results) -> list[Bar]:
     """Our best F1 against presidio's best, for what both know. It does not tell networks apart: both types are one."""
     theirs = [scores["presidio"] for scores in results.scores.values() if "presidio" in scores]
     shared = {type_ for score in theirs for type_, _ in score.counts} - set(ADDRESSES)
-    groups = [(type_,) for type_ in sorted(shared)]
+    groups: list[tuple[str, ...]] = [(type_,) for type_ in sorted(shared)]
     if any((type_, level) in score.counts for score in theirs for type_ in ADDRESSES for level in LEVELS):
         groups.append(ADDRESSES)
     rows = []

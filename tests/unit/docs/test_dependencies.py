@@ -21,6 +21,7 @@ def _names(requirements: list[str]) -> list[str]:
 
 RUNTIME = _names(_PROJECT["dependencies"])
 DEVELOPMENT = _names(_PROJECT["optional-dependencies"]["dev"])
+QUALITY = _names(_PROJECT["optional-dependencies"]["quality"])
 
 
 def _locked(file: str) -> dict[str, str]:
@@ -36,21 +37,24 @@ def test_every_dependency_is_explained() -> None:
     rows = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
     explained = {_normal(name) for name in re.findall(r"^\| ([A-Za-z0-9._-]+) \|", rows, re.MULTILINE)}
     assert [name for name in RUNTIME + DEVELOPMENT if name not in explained] == []
+    assert [name for name in QUALITY if name not in explained] == []
 
 
 def test_every_dependency_is_locked() -> None:
     """What pyproject.toml asks for stands in the lock; `make lock` was not forgotten."""
     assert [name for name in RUNTIME if name not in _locked("requirements.lock")] == []
     assert [name for name in RUNTIME + DEVELOPMENT if name not in _locked("requirements-dev.lock")] == []
+    assert [name for name in RUNTIME + QUALITY if name not in _locked("requirements-quality.lock")] == []
 
 
 def test_development_runs_on_what_is_shipped() -> None:
-    """Both locks name the same versions."""
-    development = _locked("requirements-dev.lock")
-    assert {name: development.get(name) for name in _locked("requirements.lock")} == _locked("requirements.lock")
+    """All locks name the same versions of what is shipped."""
+    for file in ("requirements-dev.lock", "requirements-quality.lock"):
+        other = _locked(file)
+        assert {name: other.get(name) for name in _locked("requirements.lock")} == _locked("requirements.lock")
 
 
-@pytest.mark.parametrize("file", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("file", ["requirements.lock", "requirements-dev.lock", "requirements-quality.lock"])
 def test_locks_hold_versions_and_hashes_only(file: str) -> None:
     """Every line is a pinned package or its hash: no index, no link, no option."""
     wrong = [
