@@ -15,7 +15,7 @@ LONGEST = 1024 * 1024
 PASSWORD = "password"  # noqa: S105 - a word for people
 """Stands among the ids for what a password opens."""
 _MOST = 2000
-_PGP_BLOCK = re.compile(r"-----BEGIN PGP MESSAGE(?:, PART [^-]*)?-----(.{0,1400000}?)(?:-----END PGP|\Z)", re.DOTALL)
+_BEGIN, _END = "-----BEGIN PGP MESSAGE", "-----END PGP"
 _BASE64_LINE = re.compile(r"[A-Za-z0-9+/]+={0,2}\Z")
 _PUBLIC_KEY, _PASSWORD_KEY = 1, 3
 _SKIPPED = frozenset({10, 21})
@@ -53,10 +53,15 @@ def openpgp_keys(data: bytes) -> tuple[str, ...] | None:
 
 def armoured(text: str) -> Iterator[bytes]:
     """The octets of each armoured message in a text (RFC 9580 section 6.2), quoted or indented ones too."""
-    for number, match in enumerate(_PGP_BLOCK.finditer(text)):
-        if number >= _MOST:
+    at = text.find(_BEGIN)
+    for _ in range(_MOST):
+        if at < 0:
             return
-        rows = [row.strip("> \t\r") for row in match[1].split("\n")]
+        start = at + len(_BEGIN)
+        end = text.find(_END, start)
+        end = len(text) if end < 0 else end
+        at = text.find(_BEGIN, end)
+        rows = [row.strip("> \t\r") for row in text[start : min(end, start + 2 * LONGEST)].split("\n")[1:]]
         packed = "".join(row for row in rows if _BASE64_LINE.match(row))
         try:
             yield base64.b64decode(packed[: len(packed) // 4 * 4])

@@ -29,7 +29,7 @@ _IN_TEXT = re.compile(rb"://[^\s<>\"'|\\^`{}\x00]{1,2000}")
 _SCHEMES = (b"https", b"http", b"ftp")
 _WORDY = re.compile(r"(?:(?:https?|ftp):/*|www\.)([^\s/\\?#<>\"'(),;]+)", re.IGNORECASE)
 _ALONE = re.compile(r"(?:[\w-]+\.)+[^\W\d_]{2,24}(?=[/:?#]|\Z)")
-_ADDRESS = re.compile(r"[\w.+-]+@((?:[\w-]+\.)+[^\W\d_]{2,24})")
+_ADDRESS = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@((?:[\w-]+\.)+[^\W\d_]{2,24})")
 _FILE_ENDINGS = frozenset({"zip", "mov", "sh", "py", "pl", "md", "rs", "ps", "app", "foo", "doc", "pub", "ai", "in"})
 """Endings under which names are given out that also end names of files and sentences."""
 _NESTED = re.compile(r"https?:/{1,3}([^/?#&\s\"'<>_]+)", re.IGNORECASE)

@@ -34,8 +34,10 @@ _DELIVERS = re.compile(
     rb"|\beval\s*\(|\bfunction\s*\(\s*['\"]|srcdoc|location(?:\.href)?\s*=|location\.(?:replace|assign)|appendchild",
     re.IGNORECASE,
 )
-_BULK = re.compile(rb"[A-Za-z0-9+/]{600}|(?:(?:0x[0-9a-f]{1,2}|\d{1,3})\s*,\s*){200}", re.IGNORECASE)
-"""A file as base64 or as a list of numbers."""
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}+")
+_NUMBERS = re.compile(rb"(?:(?:0x[0-9a-f]{1,2}|\d{1,3})\s*+,\s*+){8,}+", re.IGNORECASE)
+_MUCH, _MANY = 600, 200
+"""Characters of base64 or numbers in a list that hold a file."""
 _CARRIER = re.compile(
     r"\s*data:(?!image/(?:png|jpe?g|gif|bmp|webp|x-icon|svg)|audio/|video/|font/|text/plain)", re.IGNORECASE
 )
@@ -43,11 +45,10 @@ _SENDS = re.compile(
     rb"\bfetch\s*\(|xmlhttprequest|\$\.(?:ajax|post|get)\b|\baxios\b|sendbeacon|emailjs|api\.telegram|new\s+websocket",
     re.IGNORECASE,
 )
-_SVG = re.compile(
-    rb"(?:\s|<\?[^>]{0,500}>|<!--.{0,2000}?-->|<!doctype[^>]{0,2000}>)*+<svg[\s>]", re.IGNORECASE | re.DOTALL
-)
-_HANDLER = re.compile(rb"<[^>]{0,2000}?\s(on[a-z]{3,20})\s*=", re.IGNORECASE)
-_ON_PAGE = re.compile(rb"javascript:|vbscript:", re.IGNORECASE)
+_COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
+_ELEMENT = re.compile(rb"<(?:\w{1,20}:)?([a-z]\w{0,20})[\s/>]", re.IGNORECASE)
+_BEGINNING = 16_384
+"""Octets in which a document's first element stands."""
 
 
 class ActiveContent(NamedTuple):
@@ -73,7 +74,7 @@ def active_content(data: bytes, tags: Tags, domains: tuple[str, ...] = ()) -> It
 
 def _smuggles(data: bytes, tags: Tags) -> str:
     """How a document hands over a file that it carries, in words; ``""`` when it does not."""
-    if tags.scripted and _SVG.match(data) and _svg_runs(data, tags):
+    if tags.scripted and _is_drawing(data):
         return "SVG with a script"
     for tag in tags.found if tags.carrying else ():
         if tag.name in ("embed", "object", "iframe", "a") and _may_carry(data, tag.start, tag.end):
@@ -90,7 +91,13 @@ def _unpacks(data: bytes) -> str:
         return ""
     if _MAKES_FILE.search(code):
         return "a script that makes a file"
-    return "a script that unpacks what it carries" if _DELIVERS.search(code) and _BULK.search(data) else ""
+    return "a script that unpacks what it carries" if _DELIVERS.search(code) and _holds_file(data) else ""
+
+
+def _holds_file(data: bytes) -> bool:
+    return any(match.end() - match.start() >= _MUCH for match in _BASE64.finditer(data)) or any(
+        match[0].count(b",") >= _MANY for match in _NUMBERS.finditer(data)
+    )
 
 
 def _may_carry(data: bytes, start: int, end: int) -> bool:
@@ -108,10 +115,10 @@ def _carries(name: str, found: dict[str, str]) -> str:
     return f"<{name}> with its file within"
 
 
-def _svg_runs(data: bytes, tags: Tags) -> bool:
-    if any(tag.name == "script" for tag in tags.found):
-        return True
-    return bool(_ON_PAGE.search(data) or _HANDLER.search(data))
+def _is_drawing(data: bytes) -> bool:
+    """True when the first element is ``svg``, whatever comments and declarations stand before it."""
+    first = _ELEMENT.search(_COMMENT.sub(b"", data[:_BEGINNING]))
+    return first is not None and first[1].lower() == b"svg"
 
 
 def _undone(data: bytes) -> bytes:

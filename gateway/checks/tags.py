@@ -20,7 +20,7 @@ _WINDOW = 8192
 _OVERLAP = 4
 """So many times the text is looked at for attributes; then a tag that does not close ends where the next one begins."""
 NAMES = ("a", "area", "form", "base", "meta", "script", "svg", "embed", "object", "iframe", "input", "/a")
-_SCRIPTED = (rb"javascript:", rb"vbscript:", rb"[\s\"'/]on[a-z]{3,20}\s*=")
+_SCRIPTED = (rb"<[a-z0-9_-]{1,20}:script[\s/>]", rb"javascript:", rb"vbscript:", rb"[\s\"'/]on[a-z]{3,20}\s*=")
 _CARRYING = (rb"data\s*[:&]", rb"=\s*[\"']?[\x00-\x20dat]{0,8}&")
 """Signs of scripts and of enclosed files outside the names of tags."""
 _ATTRIBUTES = re.compile(rb"""(?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")

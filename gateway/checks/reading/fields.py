@@ -13,10 +13,12 @@ _INSTRUCTION = re.compile(
 )
 _DDE = re.compile(rb"DDEAUTO|(?<![A-Za-z])DDE\s*(?:[\w\"\\&]|\Z)", re.IGNORECASE)
 _DDE_IN_WORD = re.compile(rb"\x13[ \t]*DDE|\x13\0(?:[ \t]\0)*D\0D\0E\0", re.IGNORECASE)
-_DDE_IN_RTF = re.compile(rb"\\fldinst[^\\}]{0,50}(?:[\\{][^\\{}]{0,60}){0,20}?\bDDE(?:AUTO)?\b", re.IGNORECASE)
+_FIELD_IN_RTF = re.compile(rb"\\fldinst")
+_CONTROL_IN_RTF = re.compile(rb"\\\*|\\[a-zA-Z]{1,32}-?\d{0,10} ?|[{}\r\n]")
+_FIELDS_IN_RTF = 5000
 _TEMPLATE_IN_RTF = re.compile(rb"\\\*\\template\s+(?:https?:|\\\\\\\\|\\u)", re.IGNORECASE)
 _DDE_LINK = re.compile(rb"<(?:\w{1,20}:)?ddeLink\s", re.IGNORECASE)
-_HYPERLINK = re.compile(rb"<[^>]*/hyperlink[\"'][^>]*>", re.IGNORECASE)
+_HYPERLINK = re.compile(rb"<[^<>]*/hyperlink[\"'][^<>]*>", re.IGNORECASE)
 _TARGET = re.compile(rb"""\sTarget\s*=\s*(?:"([^"]*)"|'([^']*)')""")
 _KEPT = 65_536
 _MOST = 500
@@ -71,7 +73,11 @@ def asked_by_word(main: bytes) -> Iterator[Item]:
 
 def asked_by_rtf(data: bytes) -> Iterator[Item]:
     """A field with DDE, and a template from elsewhere, in RTF."""
-    if _DDE_IN_RTF.search(data):
-        yield Fact(FactCode.OFFICE_DDE, "a field in RTF")
+    for number, match in enumerate(_FIELD_IN_RTF.finditer(data)):
+        said = _CONTROL_IN_RTF.sub(b"", data[match.end() : match.end() + 300]).lstrip()
+        if said[:3].upper() == b"DDE":
+            yield Fact(FactCode.OFFICE_DDE, "a field in RTF")
+        if number >= _FIELDS_IN_RTF or said[:3].upper() == b"DDE":
+            break
     if _TEMPLATE_IN_RTF.search(data):
         yield Fact(FactCode.REMOTE_TEMPLATE, "RTF with a template from elsewhere")

@@ -16,7 +16,9 @@ _SIGNATURE, _CHUNK = 0x01, 4096
 _CONTAINER = re.compile(rb"\x01[\s\S][\xb0-\xbf]\x00[Aa]ttribut", re.DOTALL)
 """A compressed container (section 2.4.1.1.1) whose first chunk begins with «Attribut», as every module does."""
 _ANY_CONTAINER = re.compile(rb"\x01[\s\S][\xb0-\xbf\x30-\x3f]")
-_MOST_TRIED = 20
+_MOST_TRIED = 10
+_PROBED = 65_536
+"""Octets that are unpacked to see whether something is a module."""
 _LONGEST = 16 * 1024 * 1024
 _CODE = re.compile(rb"\b(?:sub|function|attribute vb_)\b", re.IGNORECASE)
 _RUNS_ITSELF = re.compile(
@@ -44,11 +46,11 @@ def modules(stream: bytes) -> Iterator[bytes]:
         if number >= _MOST_TRIED:
             return
         try:
-            source = decompressed(stream, match.start())
+            source = decompressed(stream, match.start(), _PROBED)
         except MalformedError:
             continue
         if len(source) > 16 and _CODE.search(source):
-            yield source
+            yield decompressed(stream, match.start())
             return
 
 
@@ -66,8 +68,8 @@ def macros_in(name: str, stream: bytes, budget: Budget) -> Iterator[Item]:
             yield Fact(FactCode.OFFICE_AUTOEXEC, ", ".join(itself)[:100])
 
 
-def decompressed(data: bytes, at: int = 0) -> bytes:
-    """A compressed container (MS-OVBA section 2.4.1.3.1), up to where it ends or is damaged.
+def decompressed(data: bytes, at: int = 0, most: int = _LONGEST) -> bytes:
+    """A compressed container (MS-OVBA section 2.4.1.3.1), up to where it ends or is damaged, or about ``most`` octets.
 
     Raises :class:`MalformedError` when no container begins there.
     """
@@ -75,7 +77,7 @@ def decompressed(data: bytes, at: int = 0) -> bytes:
         raise MalformedError("VBA container")
     out = bytearray()
     at += 1
-    while at + 2 <= len(data) and len(out) < _LONGEST:
+    while at + 2 <= len(data) and len(out) < most:
         header = int.from_bytes(data[at : at + 2], "little")
         if header >> 12 & 7 != 3:
             break
@@ -109,5 +111,5 @@ def _chunk(data: bytes, at: int, end: int, out: bytearray) -> None:
             length, back = (token & 0xFFFF >> bits) + 3, (token >> 16 - bits) + 1
             if back > len(out) - start:
                 return
-            for _ in range(length):
-                out.append(out[-back])
+            piece = out[-back:]
+            out += (piece * (length // back + 1))[:length]
