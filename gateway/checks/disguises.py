@@ -25,6 +25,8 @@ MAX_PIECES = 200
 """Places that are looked at in one text."""
 AROUND = 200
 """Octets before and behind a place that are given with it, for the words that say what it is."""
+_LONGEST = 400
+"""Octets of one disguised number."""
 _ROUNDS = 3
 _Undo = Callable[[re.Match[bytes]], bytes | None]
 
@@ -80,6 +82,8 @@ class _Disguise(NamedTuple):
     flags: int = 0
     long: bool = False
     """Looked for apart from the others: Hyperscan is twice as fast at them in two groups."""
+    starts: bool = False
+    """True: what is written begins with the sign, so that it is looked at there only."""
 
 
 def _number(data: bytes, rounds: int) -> bytes | None:
@@ -151,20 +155,24 @@ def _morse(match: re.Match[bytes]) -> bytes | None:
 
 def _iban(match: re.Match[bytes]) -> bytes | None:
     """The number in one piece, unless it is written as usual; what stands behind it, as it was."""
-    places = [n for n, c in enumerate(match[0]) if c in _ALNUM]
-    compact = bytes(match[0][n] for n in places).upper()
+    token = match[0]
+    usual = token[: _IBAN_SIZES.get(token[:2].upper(), 0)]
+    if usual.isalnum() and usual.isupper():
+        return None
+    places = [n for n, c in enumerate(token) if c in _ALNUM]
+    compact = bytes(token[n] for n in places).upper()
     size = _IBAN_SIZES.get(compact[:2], 0)
     if len(compact) < size or not size or not is_iban(compact[:size]):
         return None
-    if _USUAL_IBAN.fullmatch(match[0][: places[size - 1] + 1]):
+    if _USUAL_IBAN.fullmatch(token[: places[size - 1] + 1]):
         return None
-    return compact[:size] + b" " + match[0][places[size - 1] + 1 :]
+    return compact[:size] + b" " + token[places[size - 1] + 1 :]
 
 
 def _letters(match: re.Match[bytes]) -> bytes | None:
     token = match[0]
-    digits = sum(48 <= c <= 57 for c in token)
-    size = sum(c not in b" .-" for c in token)
+    digits = len(token) - len(token.translate(None, b"0123456789"))
+    size = len(token.translate(None, b" .-"))
     return token.translate(_LOOK_ALIKE) if size > digits and digits * 3 >= size else None
 
 
@@ -236,7 +244,7 @@ _DISGUISES = (
     _Disguise(
         rb"\b%b[ \t\r\n>./_*-]{0,4}\d" % _COUNTRY,
         re2.compile(rb"(?i)\b%b(?:%b\d){2}(?:%b[A-Z0-9]){11,30}" % (_COUNTRY, _PIECES, _PIECES)),
-        _iban, told=True, flags=_CASELESS,
+        _iban, told=True, flags=_CASELESS, starts=True,
     ),
     _Disguise(
         rb"\d[OoQDIilZzSsBGb]|[OoQDIilZzSsBGb]\d",
@@ -269,10 +277,10 @@ class Disguises:
 
         ``told``: the text holds words that say that such numbers are in it.
         """
-        found = [disguise for signs in self._always for disguise in signs.seen(data)]
+        found = [seen for signs in self._always for seen in signs.seen(data)]
         if told:
             found += self._told.seen(data)
-        edits = [edit for disguise in found for edit in _edits(disguise, data)]
+        edits = [edit for disguise, starts in found for edit in _edits(disguise, data, starts)]
         if edits:
             yield from _windows(data, sorted(edits, key=lambda edit: (edit[0], -edit[1]))[:MAX_PIECES])
 
@@ -287,28 +295,45 @@ class _Signs:
             expressions=[disguise.sign for disguise in disguises],
             ids=list(range(len(disguises))),
             elements=len(disguises),
-            flags=[disguise.flags | hyperscan.HS_FLAG_SINGLEMATCH for disguise in disguises],
+            flags=[
+                d.flags | (hyperscan.HS_FLAG_SOM_LEFTMOST if d.starts else hyperscan.HS_FLAG_SINGLEMATCH)
+                for d in disguises
+            ],
         )
 
-    def seen(self, data: bytes) -> list[_Disguise]:
-        """Those of which a sign is in the data."""
-        signs: set[int] = set()
+    def seen(self, data: bytes) -> list[tuple[_Disguise, list[int]]]:
+        """Those of which a sign is in the data, and where the signs begin that say so."""
+        signs: dict[int, list[int]] = {}
 
-        def on_match(number: int, _start: int, _end: int, _flags: int, _context: Any) -> None:
-            signs.add(number)
+        def on_match(number: int, start: int, _end: int, _flags: int, _context: Any) -> None:
+            signs.setdefault(number, []).append(start)
 
         self._database.scan(data, match_event_handler=on_match)
-        return [self._disguises[n] for n in sorted(signs)]
+        return [(self._disguises[n], signs[n]) for n in sorted(signs)]
 
 
-def _edits(disguise: _Disguise, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _edits(disguise: _Disguise, data: bytes, starts: Sequence[int]) -> Iterator[tuple[int, int, bytes]]:
     """Where something is disguised, and what it is."""
-    for number, match in enumerate(disguise.written.finditer(data)):
+    for number, (match, shift) in enumerate(_written(disguise, data, starts)):
         if number >= 20 * MAX_PIECES:
             return
         plain = disguise.undo(match)
         if plain is not None and plain != match[0]:
-            yield match.start(), match.end(), plain
+            yield shift + match.start(), shift + match.end(), plain
+
+
+def _written(disguise: _Disguise, data: bytes, starts: Sequence[int]) -> Iterator[tuple[re.Match[bytes], int]]:
+    """Matches that do not overlap, and what their places are counted from."""
+    if not disguise.starts:
+        yield from ((match, 0) for match in disguise.written.finditer(data))
+        return
+    end = -1
+    for start in starts:
+        if start >= end:
+            match = disguise.written.match(data[start : start + _LONGEST])
+            if match:
+                end = start + match.end()
+                yield match, start
 
 
 def _windows(data: bytes, edits: list[tuple[int, int, bytes]]) -> Iterator[tuple[bytes, int]]:

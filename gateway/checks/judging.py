@@ -77,25 +77,35 @@ class Judge:
 
     def patterns(self, tally: Tally, waiting: frozenset[int]) -> Iterator[Sighting]:
         """Those candidates that hold. ``waiting``: types of which the tally does not know everything yet."""
-        named = self._matter.named
+        sure: set[tuple[int, int, int]] = set()  # matches of which another pattern can say nothing new
         for meanings, start, end in self._hits:
             for meaning in meanings:
                 pattern = meaning.pattern
                 if pattern is None:
                     found = _word(meaning, self._data, end)
-                elif pattern.needs_keyword:
+                elif meaning.exact is None and (meaning.type_, start, end) in sure:
                     found = None
-                    if self._may_be_near(meaning.type_, start, end):
-                        found = self._sighting(meaning, pattern, self._extent(meaning, pattern, start, end))
                 else:
-                    extent = self._extent(meaning, pattern, start, end)
-                    if extent is not None and meaning.type_ not in waiting:
-                        surest = Confidence.HIGH if meaning.type_ in named else pattern.confidence
-                        if self._is_known(meaning, extent, surest, tally):
-                            continue
-                    found = self._sighting(meaning, pattern, extent)
+                    found = self._candidate(meaning, pattern, start, end, None if meaning.type_ in waiting else tally)
                 if found is not None:
+                    if found.confidence is Confidence.HIGH and meaning.exact is None:
+                        sure.add((meaning.type_, start, end))
                     yield found
+
+    def _candidate(
+        self, meaning: Meaning, pattern: Pattern, start: int, end: int, tally: Tally | None
+    ) -> Sighting | None:
+        """The sighting if it is one. ``tally``: one that knows its value surely already has nothing to decide."""
+        if pattern.needs_keyword and not self._may_be_near(meaning.type_, start, end):
+            return None
+        extent = self._extent(meaning, pattern, start, end)
+        if extent is None:
+            return None
+        if tally is not None and not pattern.needs_keyword:
+            surest = Confidence.HIGH if meaning.type_ in self._matter.named else pattern.confidence
+            if self._is_known(meaning, extent, surest, tally):
+                return None
+        return self._sighting(meaning, pattern, extent)
 
     def _is_known(self, meaning: Meaning, extent: _Extent, surest: Confidence, tally: Tally) -> bool:
         """Whether the value was seen, as sure as it can be; then that is counted."""
@@ -105,9 +115,7 @@ class Judge:
         tally.repeat(known, extent[2], self._matter.place)
         return True
 
-    def _sighting(self, meaning: Meaning, pattern: Pattern, extent: _Extent | None) -> Sighting | None:
-        if extent is None:
-            return None
+    def _sighting(self, meaning: Meaning, pattern: Pattern, extent: _Extent) -> Sighting | None:
         value, start, end, key = extent
         index = meaning.type_
         if pattern.validator and not self._is_valid(index, pattern.validator, value):
