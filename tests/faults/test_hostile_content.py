@@ -108,7 +108,7 @@ class Hostile:
                 sent = time.perf_counter()
                 client.sendmail(CLERK, [MAYOR], letter("small"))
                 seconds.append(time.perf_counter() - sent)
-                time.sleep(0.005)
+                time.sleep(0.03)
         assert answers, "no answer"
         return answers[0], ended[0] - began, seconds
 
@@ -120,7 +120,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Itera
     settings = {
         "timeout": f"{DEADLINE + 2:g} s",
         "attachment_timeout": f"{DEADLINE:g} s",
-        "process_memory": "600 MiB",
+        "process_memory": "500 MiB",
     }
     with (
         Sink() as sink,
@@ -419,7 +419,7 @@ MESSAGES: dict[str, tuple[Callable[[], bytes], str]] = {
     "10000-encoded-deep": (deep_encoded, "archive-limit"),
     "100000-parts": (many_parts, "too-many-parts"),
     "header-20MB-one-field": (lambda: b"X-Long: " + b"x" * 20_000_000 + b"\r\n" + letter("x"), "header-too-large"),
-    "header-20MB-fields": (lambda: b"X-Field: some value\r\n" * 1_000_000 + letter("x"), "header-too-large"),
+    "header-300000-fields": (lambda: b"X-Field: some value\r\n" * 300_000 + letter("x"), "header-too-large"),
     "header-150000-fields": (lambda: b"A:b\r\n" * 150_000 + letter("x"), "too-many-fields"),
     "header-20MB-in-a-part": (part_header, "header-too-large"),
 }
