@@ -20,14 +20,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from bench import latency, memory, messages
+from bench import content, extraction, latency, memory, messages, passing
 from bench.load import NotMeasuredError
 from bench.messages import SIZES
 from bench.report import GATEWAY, POSTFIX, Results, render
 from bench.rows import QUICK, ROWS, Bench, Setup
 from bench.servers import CannotStartError, program, sink, taker
 
-EXTRAS = ("memory", "latency")
+EXTRAS = ("memory", "latency", "content")
 IN_FLIGHT = 20
 REPETITIONS = 4
 LATENCY_SECONDS = 4.0
@@ -117,6 +117,18 @@ def _beside(setup: Setup, large: Path, title: str, is_postfix: bool, results: Re
         setup.postfix.wait_until_empty()
 
 
+def measure_content(setup: Setup, results: Results) -> None:
+    """Finding types, reading documents, a large document from end to end."""
+    results.finding = content.measure(say)
+    results.reading = extraction.measure(setup.folder, say)
+    for name, rules in (("all rules, no clamd", "local"), ("all rules and clamd", "all")):
+        say(f"passing: a 30 MB document, {name}")
+        try:
+            results.passing[name] = passing.measure(setup, rules)
+        except (CannotStartError, NotMeasuredError) as problem:
+            results.problems.append(f"a 30 MB document, {name}: {problem}")
+
+
 def measure(options: argparse.Namespace, folder: Path) -> Results:
     """Everything that the options ask for."""
     results = Results(machine())
@@ -133,6 +145,8 @@ def measure(options: argparse.Namespace, folder: Path) -> Results:
                 measure_memory(setup, bench, results)
             if "latency" in options.only:
                 measure_latency(folder, results)
+            if "content" in options.only:
+                measure_content(setup, results)
     finally:
         results.machine["load average after"] = " ".join(f"{value:.1f}" for value in os.getloadavg())
         results.machine["took"] = f"{time.monotonic() - started:.0f} s"

@@ -87,7 +87,7 @@ def _sentence(rng: random.Random) -> str:
     return text[0].upper() + text[1:] + rng.choice((".", ".", ".", "?", ";"))
 
 
-def _prose(octets: int, rng: random.Random) -> str:
+def prose(octets: int, rng: random.Random) -> str:
     """Paragraphs of at least so many octets with CRLF, then cut at a line's end."""
     lines: list[str] = []
     have = 0
@@ -108,7 +108,7 @@ _TEXT = "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bi
 def _plain(octets: int, rng: random.Random) -> bytes:
     header = _header(rng, _TEXT.rstrip("\n"))
     room = octets - wire_size((header + _SIGNATURE).encode())
-    return (header + "\n" + _prose(room - 2, rng) + _SIGNATURE).encode()
+    return (header + "\n" + prose(room - 2, rng) + _SIGNATURE).encode()
 
 
 def _html(text: str) -> str:
@@ -118,14 +118,14 @@ def _html(text: str) -> str:
 
 def _alternative(octets: int, rng: random.Random) -> bytes:
     header = _header(rng, f'Content-Type: multipart/alternative; boundary="{_BOUNDARY}"')
-    text = _prose(int(octets * 0.468), rng) + _SIGNATURE
+    text = prose(int(octets * 0.468), rng) + _SIGNATURE
     return _multipart(header, [_TEXT + "\n" + text, _TEXT.replace("plain", "html") + "\n" + _html(text)])
 
 
 def _with_attachments(octets: int, rng: random.Random) -> bytes:
     """A text and two photographs; what is in them is noise behind a JPEG's first octets."""
     header = _header(rng, f'Content-Type: multipart/mixed; boundary="{_BOUNDARY}"')
-    parts = [_TEXT + "\n" + _prose(2000, rng) + _SIGNATURE]
+    parts = [_TEXT + "\n" + prose(2000, rng) + _SIGNATURE]
     room = (octets - 3500) // 2 * 57 // 78
     for number in (1, 2):
         photo = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00" + rng.randbytes(room)

@@ -1,10 +1,12 @@
 """The table, the bars of what is asked for, and the machine it was measured on, as plain text or Markdown. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench import content, extraction
 from bench.latency import Latencies
 from bench.memory import Memory
+from bench.passing import Passing
 from bench.rows import TITLES, Cell
 
 HEAD = ("size", "what", "msg/s", "± %", "of direct", "CPU s / 1,000", "clamd CPU s / 1,000", "peak MB")
@@ -18,6 +20,9 @@ class Results:
     cells: list[Cell] = field(default_factory=list)
     memory: dict[str, Memory] = field(default_factory=dict)
     latency: dict[str, Latencies] = field(default_factory=dict)
+    finding: list[content.Row] = field(default_factory=list)
+    reading: list[extraction.Row] = field(default_factory=list)
+    passing: dict[str, Passing] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -113,10 +118,20 @@ def bars(results: Results) -> list[Bar]:
         found.append(
             Bar(f"worker, {memory.messages} × 45 MB in flight, {name}", memory.resident / 1e6, 200, "MB", at_most=True)
         )
-    return found + _latency_bars(results.latency)
+    return found + _latency_bars(results.latency) + _content_bars(results)
 
 
 GATEWAY, POSTFIX = "Civicgate, all rules and clamd, 45 MB passing", "Postfix's relay, 45 MB passing"
+
+
+def _content_bars(results: Results) -> list[Bar]:
+    found = []
+    for column, rate in zip(content.COLUMNS, results.finding[0].rates, strict=True) if results.finding else ():
+        if column.bar and isinstance(rate, float):
+            found.append(Bar(f"information types, {column.name}", rate, column.bar, "MB/s"))
+    for name, passing in results.passing.items():
+        found.append(Bar(f"worker, 45 MB with a 30 MB document, {name}", passing.worker / 1e6, 200, "MB", at_most=True))
+    return found
 
 
 def _latency_bars(latency: Mapping[str, Latencies]) -> list[Bar]:
@@ -155,10 +170,60 @@ def render(results: Results, markdown: bool) -> str:
             "45 MB meanwhile",
         )
         parts.append(draw(of_latency, [_latency_row(name, latency) for name, latency in results.latency.items()]))
+    parts += _content_tables(results, draw)
     parts.append(draw(("bar", "asked for", "measured", ""), [bar.row() for bar in bars(results)]))
     if results.problems:
         parts.append("\n".join(f"Not measured: {problem}" for problem in results.problems))
     return "\n\n".join(parts) + "\n"
+
+
+def _content_tables(results: Results, draw: Callable[[Sequence[str], Iterable[Sequence[str]]], str]) -> list[str]:
+    """What is in messages: finding types, reading documents, both from end to end."""
+    parts = []
+    if results.finding:
+        rows = [
+            (str(n), row.name, *(r if isinstance(r, str) else _number(r) for r in row.rates))
+            for n, row in enumerate(results.finding, 1)
+        ]
+        parts.append(draw(("", "finding types, MB/s", *(column.name for column in content.COLUMNS)), rows))
+    if results.reading:
+        parts.append(
+            draw(
+                ("format", "", "file MB", "text MB", "s / MB of file", "s / MB of text", "peak MB", "idle MB"),
+                [_extraction_row(row) for row in results.reading],
+            )
+        )
+    if results.passing:
+        of_passing = (
+            *("45 MB with a 30 MB document", "", "seconds", "worker MB", "own MB", "inspection process MB"),
+            *("2 KB alone, p50 / p95 / worst ms", "beside it", "passed meanwhile"),
+        )
+        parts.append(draw(of_passing, [_passing_row(name, row) for name, row in results.passing.items()]))
+    return parts
+
+
+def _extraction_row(row: extraction.Row) -> tuple[str, ...]:
+    return (
+        row.name,
+        "",
+        f"{row.file / 1e6:.2f}",
+        f"{row.text / 1e6:.2f}",
+        f"{row.seconds / row.file * 1e6:.3f}",
+        f"{row.seconds / max(row.text, 1) * 1e6:.3f}",
+        f"{row.memory / 1e6:.0f}",
+        f"{row.idle / 1e6:.0f}",
+    )
+
+
+def _passing_row(name: str, row: Passing) -> tuple[str, ...]:
+    figures = (row.worker, row.own, row.inspector)
+    latencies = [
+        " / ".join(f"{some.percentile(p) * 1000:.1f}" for p in (50, 95, 100)) for some in (row.alone, row.beside)
+    ]
+    return (
+        name, "", f"{row.seconds:.1f}", *(f"{figure / 1e6:,.0f}" for figure in figures), *latencies,
+        str(row.beside.large),
+    )  # fmt: skip
 
 
 def _memory_row(name: str, memory: Memory) -> tuple[str, ...]:

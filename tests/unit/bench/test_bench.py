@@ -1,6 +1,7 @@
 """The parts of the measurements that need no server: messages, /proc, what is reckoned and what is drawn."""
 
 import os
+import time
 from email import message_from_bytes
 from email.policy import default
 from functools import cache
@@ -8,18 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from bench import extraction, texts
 from bench.__main__ import chosen, parse
+from bench.content import COLUMNS, Row, rate
+from bench.documents import documents
 from bench.latency import Latencies, percentile
 from bench.load import next_count
 from bench.memory import Memory
 from bench.messages import RECIPIENT, SENDER, SIZES, Size, wire_size
 from bench.messages import content as written
+from bench.passing import Passing
 from bench.postfix import master_cf
 from bench.processes import Meter, Process, Usage, parse_anonymous, parse_peak, parse_stat, tree
 from bench.profile import aggregate
 from bench.report import GATEWAY, POSTFIX, Bar, Results, bars, render
 from bench.rows import ROWS, Cell, Run
 from bench.servers import RULES, amavis_conf, rules_without_clamd, switched_off
+from gateway.checks.scanner import Scanner, Tally
 from gateway.policy import load_rules, load_types
 
 SMALL, MIDDLE, LARGE = SIZES[:3]
@@ -218,3 +224,59 @@ def test_options() -> None:
     assert chosen("b,a", ("a", "b", "c")) == ("a", "b")
     with pytest.raises(ValueError, match="not among"):
         chosen("z", ("a",))
+
+
+def test_dense_text_is_dense_and_prose_is_not() -> None:
+    """One value each thousand octets, which the gateway finds; hardly any in the prose. The same octets every time."""
+    scanner = Scanner(load_types(RULES))
+    for text, least, most in ((texts.plain(100_000), 0, 3), (texts.dense(100_000, 1000), 85, 130)):
+        tally = Tally()
+        scanner.scan(text, "1", tally)
+        assert least <= sum(finding.count for finding in scanner.findings(tally)) <= most
+    assert texts.dense(20_000, 400) == texts.dense(20_000, 400)
+
+
+def test_a_slow_way_to_look_is_asked_for_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as it gets through in some seconds, so that a row never takes minutes."""
+    monkeypatch.setattr("bench.content.PATIENCE", 1.0)
+    lengths: list[int] = []
+
+    def find(text: bytes) -> None:
+        lengths.append(len(text))
+        end = time.process_time() + len(text) / 400_000
+        while time.process_time() < end:
+            pass
+
+    assert 0.2 < rate(find, bytes(5_000_000), slow=True) < 0.6
+    assert max(lengths) < 400_000
+
+
+@pytest.mark.parametrize(
+    "name", [".docx", ".pptx", ".odt", ".rtf", ".doc", ".xls", ".msg", "winmail.dat", ".zip", ".7z"]
+)
+def test_a_measured_document_is_read_in_whole(name: str, tmp_path: Path) -> None:
+    """All its text comes out, so that seconds a megabyte mean something."""
+    path = tmp_path / "document"
+    path.write_bytes(documents(tmp_path, 60_000)[name]())
+    row = extraction.read(path, name)
+    assert row.file == path.stat().st_size
+    assert 55_000 < row.text < 150_000
+
+
+def test_rows_of_content_are_drawn_with_their_bars() -> None:
+    """Rates, what is not installed, documents; a bar for each column that has one."""
+    count = len(COLUMNS)
+    results = Results(
+        finding=[
+            Row("ours", tuple(float(50 * n) for n in range(1, count + 1))),
+            Row("x", ("none", *[""] * (count - 1))),
+        ],
+        reading=[extraction.Row(".docx", 1_000_000, 2_000_000, 0.5, 90_000_000, 60_000_000)],
+        passing={"all": Passing(45, 30, 3.0, 150_000_000, 1, 2, Latencies([0.1]), Latencies([0.2], 1))},
+    )
+    text = render(results, markdown=True)
+    assert "| .docx |  | 1.00 | 2.00 | 0.500 | 0.250 | 90 | 60 |" in text
+    assert "| 2 | x | none |" in text
+    reached = [bar.reached for bar in bars(results) if bar.unit == "MB/s"]
+    assert reached == [False, True, True, True]
+    assert [bar.reached for bar in bars(results) if "30 MB" in bar.name] == [True]
