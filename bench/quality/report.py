@@ -15,6 +15,23 @@ WORDS = (
     "property-acquisition", "sexual-content", "slurs", "student-record", "threats", "trade-secret",
 )  # fmt: skip
 """Types that are known by words."""
+NEARBY = (
+    "access-token",
+    "date-of-birth",
+    "home-address",
+    "ip-address",
+    "ip-address-own",
+    "medical-record-number",
+    "one-time-code",
+    "password",
+    "personnel-phone",
+    "private-key",
+    "us-driver-licence",
+    "us-medicaid",
+    "us-medicare",
+    "us-passport",
+)
+"""Types that are known by their form and the words beside it."""
 DISGUISED = ("us-ssn", "payment-card")
 ADDRESSES = ("ip-address", "ip-address-own")
 HELPERS = frozenset({"person-name"})
@@ -158,7 +175,7 @@ def pooled(results: Results, finder: str, type_: str, level: Confidence) -> Coun
 def bars(results: Results) -> list[Bar]:
     """Everything that is asked for and was measured. Types are judged at ``medium``, what rules take by default."""
     found = []
-    for types, wanted in ((CHECKED, 0.95), (WORDS, 0.85)):
+    for types, wanted in ((CHECKED, 0.95), (WORDS + NEARBY, 0.85)):
         for type_ in types:
             counts = pooled(results, "civicgate", type_, Confidence.MEDIUM)
             if counts.right + counts.missed:
