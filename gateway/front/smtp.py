@@ -342,6 +342,8 @@ class GatewaySession(SmtpSession):
                 raise ClientError("bad SIZE", Reply.of(501, "5.5.4", "SIZE wants a number of octets"))
             if name == "BODY" and value.upper() not in _BODIES:
                 raise ClientError("bad BODY", Reply.of(501, "5.5.4", "BODY is 7BIT or 8BITMIME"))
+            if name == "SMTPUTF8" and parameter.upper() != name:
+                raise ClientError("bad SMTPUTF8", Reply.of(501, "5.5.4", "SMTPUTF8 takes no value"))
             if name == "RET" and value.upper() not in ("FULL", "HDRS"):
                 raise ClientError("bad RET", Reply.of(501, "5.5.4", "RET is FULL or HDRS"))
         if path.value("SMTPUTF8") is None:

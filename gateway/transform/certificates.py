@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, PublicKeyAlgorithmOID
 
 from gateway.errors import TransformError
 from gateway.model.envelope import domain_of, fold
@@ -122,7 +124,7 @@ def _judge(pem: bytes) -> Certificate:
         certificate = x509.load_pem_x509_certificate(pem)
         unfit = _unfit(certificate)
         authority = _is_authority(certificate)
-    except (ValueError, TypeError, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType) as error:
         epoch = datetime.fromtimestamp(0, UTC)
         return Certificate(pem, epoch, epoch, f"not a valid certificate ({type(error).__name__})", authority=False)
     clean = certificate.public_bytes(Encoding.PEM)
@@ -131,6 +133,10 @@ def _judge(pem: bytes) -> Certificate:
 
 def _unfit(certificate: x509.Certificate) -> str:
     """RFC 8551 section 4.4.1 and RFC 8550 section 4.4.2, with the key sizes of section 4.3's SHOULD."""
+    if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
+        return "an RSA-PSS key, which can only sign"
+    if not _for_mail(certificate):
+        return "extended key usage without emailProtection"
     key = certificate.public_key()
     usage = _usage(certificate)
     if isinstance(key, rsa.RSAPublicKey):
@@ -149,6 +155,15 @@ def _usage(certificate: x509.Certificate) -> x509.KeyUsage | None:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     except x509.ExtensionNotFound:
         return None
+
+
+def _for_mail(certificate: x509.Certificate) -> bool:
+    """RFC 8550 section 4.4.4: who says what the key is for, must say mail or anything."""
+    try:
+        purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return not {ExtendedKeyUsageOID.EMAIL_PROTECTION, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}.isdisjoint(purposes)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

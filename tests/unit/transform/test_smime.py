@@ -439,3 +439,28 @@ async def test_a_certificate_named_in_the_other_form_of_its_domain_is_found(fold
     found = CertificateFolder(folder)
     assert found.find(["bob@XN--bcher-kva.example"]) == found.find(["bob@Bücher.example"])
     assert found.find(["eve@café.example"])
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048"), "RSA-PSS key"),
+        (("ec", "-pkeyopt", "ec_paramgen_curve:secp112r1"), "not a valid certificate"),
+        (("rsa:2048", "-addext", "extendedKeyUsage=serverAuth"), "without emailProtection"),
+    ],
+    ids=["pss", "odd-curve", "server"],
+)
+async def test_one_odd_certificate_once_took_the_others_of_its_file_with_it(
+    options: tuple[str, ...], why: str, build: Build, folder: Path, openssl: Callable[..., bytes], tmp_path: Path
+) -> None:
+    """Alone it is refused with the reason; beside a usable one, that one is encrypted to."""
+    names = ("-subj", "/CN=odd", "-keyout", "odd.key", "-out", "odd.pem")
+    openssl("req", "-x509", "-nodes", *names, "-newkey", *options, data=b"")
+    odd, file = (tmp_path / "odd.pem").read_bytes(), folder / "ann@outside.example.pem"
+    usable = (folder / "Ann@outside.example.pem").read_bytes()
+    (folder / "Ann@outside.example.pem").unlink()
+    file.write_bytes(odd)
+    with pytest.raises(TransformFailed, match=why):
+        await sealed(build(), HEADER + b"\r\nbody\r\n")
+    file.write_bytes(odd + usable)
+    assert opened(openssl, await sealed(build(), HEADER + b"\r\nbody\r\n")).endswith(b"body\r\n")
