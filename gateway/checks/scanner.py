@@ -146,10 +146,15 @@ class Scanner:
         if not self._numbers:
             return
         for piece, shift in self._disguises.pieces(data, told=not self._numbers.isdisjoint(named)):
-            self._scan(piece, place._replace(again=True, shift=shift), tally, candidates)
+            self._scan(piece, place._replace(again=True, shift=shift), tally, candidates, self._numbers)
 
-    def _scan(self, data: bytes, place: Place, tally: Tally, candidates: int) -> set[int]:
-        """Add what stands in the text as it is written. Returns the types of which a keyword stands in it."""
+    def _scan(
+        self, data: bytes, place: Place, tally: Tally, candidates: int, counted: frozenset[int] | None = None
+    ) -> set[int]:
+        """Add what stands in the text as it is written. Returns the types of which a keyword stands in it.
+
+        ``counted``: the types that count (None: all); in a text that was rewritten others are an accident.
+        """
         text = Matter(data, folded(data), place, set(), set())
         hits = _Hits(candidates - tally.checked, text)
         short = squeezed(text.folded)
@@ -164,10 +169,12 @@ class Scanner:
         tally.unchecked += hits.surplus
         tally.texts += 1
         if words or hits.found:
-            self._judge(words, hits.found, text, tally)
+            self._judge(words, hits.found, text, tally, counted)
         return text.named
 
-    def _judge(self, words: list[Hit], hits: list[Hit], text: Matter, tally: Tally) -> None:
+    def _judge(
+        self, words: list[Hit], hits: list[Hit], text: Matter, tally: Tally, counted: frozenset[int] | None
+    ) -> None:
         waiting = self._waiting(tally)
         later: dict[int, list[Sighting]] = {}
         judge = Judge(self.types, self._nearby, text, hits)
@@ -175,10 +182,10 @@ class Scanner:
             for sighting in sightings:
                 if sighting.type_ in waiting:
                     later.setdefault(sighting.type_, []).append(sighting)
-                else:
+                elif counted is None or sighting.type_ in counted:
                     tally.note(sighting, text.place)
         if later:
-            self._settle(later, text.place, tally)
+            self._settle(later, text.place, tally, counted)
 
     def _waiting(self, tally: Tally) -> frozenset[int]:
         """Types whose sightings are settled in the end: those that need each other, those whose places are asked."""
@@ -187,7 +194,9 @@ class Scanner:
         asked = {id_ for question in tally.near for id_ in (*question.types, question.other)}
         return self._together_set | {self._places[id_] for id_ in asked if id_ in self._places}
 
-    def _settle(self, later: dict[int, list[Sighting]], place: Place, tally: Tally) -> None:
+    def _settle(
+        self, later: dict[int, list[Sighting]], place: Place, tally: Tally, counted: frozenset[int] | None
+    ) -> None:
         """Judge the types that need each other, now that the whole text has been seen."""
         positions: dict[int, Positions] = {}
         for index in self._together:
@@ -200,6 +209,8 @@ class Scanner:
             for question in tally.near
         ]  # fmt: skip
         for index, sightings in later.items():
+            if counted is not None and index not in counted:
+                continue
             mine = [(q, other) for q, other in asked if self.types[index].id in q.types]
             for one in sightings:
                 tally.note(one, place, tuple(q.mark for q, other in mine if has_near(other, one, q.within)))

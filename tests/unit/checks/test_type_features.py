@@ -181,6 +181,13 @@ def test_a_match_at_the_beginning_of_a_long_text(ahead: int) -> None:
     assert [c for _, _, c in seen(some, text)] == [HIGH if ahead < 40 else MEDIUM]
 
 
+def test_a_text_that_was_rewritten_tells_of_numbers_alone() -> None:
+    """Letters that were made digits for a disguised number make no address of what stands beside it."""
+    some = tuple(t for t in load_types(ROOT / "rules") if t.id in ("us-ssn", "ip-address"))
+    text = "her SSN is 53b-9O-4399 on host iOs.0.113.203 today"
+    assert [(kind, evidence) for kind, evidence, _ in seen(some, text)] == [("us-ssn", "***-**-4399")]
+
+
 def test_values_that_differ_in_their_marks_are_counted_apart() -> None:
     """The finding that carries the rest carries the rest of its own kind, so that rules count right."""
     many = " ".join(f"BDG-{n}" for n in range(1000, 1000 + 2 * MAX_FINDINGS))
