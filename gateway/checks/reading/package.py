@@ -23,9 +23,11 @@ _NUMBER = re.compile(r"(\d+)\.xml\Z")
 _ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)[\s/>]")
 _MACROS = ("vbaproject.bin", "xlm/", "macrosheets/", "basic/", "scripts/")
 _AUTO_NAME = re.compile(rb"[\"']_xlnm\.Auto_(?:Open|Close|Activate|Deactivate)", re.IGNORECASE)
+_TAG_PIECE = rb"[^<>]{0,2000}"
+_ELSEWHERE = rb"TargetMode\s*=\s*[\"']External"
 _EXTERNAL = re.compile(
-    rb"<[^>]*(?:attachedTemplate|oleObject|/frame|subDocument|externalLinkPath)[^>]*TargetMode\s*=\s*[\"']External|"
-    rb"<[^>]*TargetMode\s*=\s*[\"']External[\"'][^>]*(?:attachedTemplate|oleObject|/frame|subDocument)",
+    rb"<%(x)s(?:attachedTemplate|oleObject|/frame|subDocument|externalLinkPath)%(x)s%(to)s|"
+    rb"<%(x)s%(to)s[\"']%(x)s(?:attachedTemplate|oleObject|/frame|subDocument)" % {b"x": _TAG_PIECE, b"to": _ELSEWHERE},
     re.IGNORECASE,
 )
 _PICTURES = (

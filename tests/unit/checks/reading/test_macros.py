@@ -1,6 +1,7 @@
 """Macros are read as text, what runs by itself is said, and so is what asks other programs."""
 
 import struct
+import time
 
 import pytest
 
@@ -143,3 +144,13 @@ def test_a_template_from_elsewhere_in_rtf(read: ReadFile) -> None:
     """Word loads it when the file is opened."""
     assert "remote-template" in read(b"{\\rtf1{\\*\\template http://evil.test/t.dotm}x}").codes
     assert "remote-template" not in read(b"{\\rtf1{\\*\\template C:\\\\letter.dot}x}").codes
+
+
+def test_time_is_linear(read: ReadFile) -> None:
+    """What is repeated a hundred thousand times costs no more than its octets."""
+    many = b"<Relationships>" + b"<" * 250_000
+    started = time.process_time()
+    read(b"{\\rtf1" + b"\\fldinst" * 100_000 + b"}")
+    read(with_files(docx("x"), {"word/_rels/a.xml.rels": many, "word/b.xml": b"<instrText>" * 100_000}))
+    read(with_files(docx("x"), {"word/vbaProject.bin": compound(project(b"\x01\x00\xb0" * 30_000))}))
+    assert time.process_time() - started < 8
