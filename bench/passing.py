@@ -74,6 +74,7 @@ def measure(setup: Setup, rules: str) -> Passing:
     server = setup.gateway(1, rules)
     small = messages.content(SIZES[0])
     latency.steady(server.port, small, 1.0)  # warm
+    source.send(server.port, 1)  # the inspection process of the large ones starts with the first one
     found = memory.measure(server.pid, server.port, source, 1)
     alone = latency.steady(server.port, small, SECONDS)
     beside = Latencies()
