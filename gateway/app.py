@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -202,9 +203,10 @@ class Gateway:
                 kept = [name for name in _RESTART_ONLY if getattr(settings, name) != getattr(self.settings, name)]
                 settings = settings.model_copy(update={name: getattr(self.settings, name) for name in kept})
                 policy = await asyncio.to_thread(load_policy, settings)
-            except CivicgateError as error:
+            except Exception as error:  # noqa: BLE001 - whatever stands in a file, the old ones stay
                 RELOADS.labels("refused").inc()
-                self.log.error("reload refused, the old settings and rules stay", problem=error.detail)
+                problem = error.detail if isinstance(error, CivicgateError) else traceback.format_exc()
+                self.log.error("reload refused, the old settings and rules stay", problem=problem)
                 return
             await self._use(settings, *policy)
             if kept:

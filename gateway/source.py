@@ -80,11 +80,12 @@ def parse_yaml(text: str, file: str) -> Document:
         if problem == "but found another document":
             problem = "begins a second document: one file is one document"
         raise ConfigErrors([ConfigError(problem, file, *where)]) from error
-    except (YAMLError, ValueError) as error:
-        problem = " ".join(str(error).split("\n")[0].split()) or "is not YAML"
-        raise ConfigErrors([ConfigError(problem, file, 1, 1)]) from error
     except RecursionError as error:
         raise ConfigErrors([ConfigError("is nested too deeply", file, 1, 1)]) from error
+    except Exception as error:  # odd tags make the parser raise KeyError and worse
+        own = isinstance(error, YAMLError | ValueError)
+        problem = (" ".join(str(error).split("\n")[0].split()) if own else "") or "is not YAML"
+        raise ConfigErrors([ConfigError(problem, file, 1, 1)]) from error
     reading = _Reading(file, len(text) + 1)
     return Document(file, reading.plain(tree, ()), reading.positions)
 
@@ -170,7 +171,7 @@ def _words(item: Any, location: Path_, document: Document, model: type[BaseModel
     if kind == "extra_forbidden":
         return f"unknown key «{location[-1] if location else ''}»{_suggestion(str(location[-1]), model)}"
     if kind == "missing":
-        return f"missing key «{location[-1]}»"
+        return f"missing key «{item['loc'][-1]}»"  # of an empty file ``location`` has nothing
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if kind in ("value_error", "assertion_error"):
         return f"{where}: {message}" if where else str(message)

@@ -75,6 +75,8 @@ class Parent:
     check: Callable[[], object]
     log: Any
     on_exit: Callable[[int], None]
+    on_refusal: Callable[[], None] = lambda: None
+    """A reload was refused: the workers never hear of it, so it is counted here."""
     _children: list[Child] = field(default_factory=list)
     _stopping: bool = False
     _reload: bool = False
@@ -153,8 +155,10 @@ class Parent:
     def _pass_on_reload(self) -> None:
         try:
             self.check()
-        except CivicgateError as error:
-            self.log.error("reload refused, the old settings and rules stay", problem=error.detail)
+        except Exception as error:  # noqa: BLE001 - whatever stands in a file, the gateway goes on with the old ones
+            problem = error.detail if isinstance(error, CivicgateError) else traceback.format_exc()
+            self.log.error("reload refused, the old settings and rules stay", problem=problem)
+            self.on_refusal()
             return
         self.log.info("reload")
         self._signal_all(signal.SIGHUP)

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     reserve([*(listener.address for listener in settings.listeners), settings.metrics.address])  # before any change:
     _share_metrics(settings.metrics.directory)  # a second gateway must not empty the first one's folder
     from gateway.app import load_policy, own_hostname, serve  # noqa: PLC0415
-    from gateway.metrics import forget_process  # noqa: PLC0415
+    from gateway.metrics import RELOADS, forget_process  # noqa: PLC0415
     from gateway.observer import Observer  # noqa: PLC0415
     from gateway.preflight import preflight  # noqa: PLC0415
     from gateway.records.log import logger  # noqa: PLC0415
@@ -60,6 +60,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         check=lambda: load_policy(load_settings(args.config)),
         log=log,
         on_exit=forget_process,
+        on_refusal=RELOADS.labels("refused").inc,
     )
     code = parent.run()
     log.info("civicgate has stopped")

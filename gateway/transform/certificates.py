@@ -133,10 +133,13 @@ def _judge(pem: bytes) -> Certificate:
 
 def _unfit(certificate: x509.Certificate) -> str:
     """RFC 8551 section 4.4.1 and RFC 8550 section 4.4.2, with the key sizes of section 4.3's SHOULD."""
-    if certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS:
-        return "an RSA-PSS key, which can only sign"
     if not _for_mail(certificate):
         return "extended key usage without emailProtection"
+    pss = certificate.public_key_algorithm_oid == PublicKeyAlgorithmOID.RSASSA_PSS
+    return "an RSA-PSS key, which can only sign" if pss else _unfit_key(certificate)
+
+
+def _unfit_key(certificate: x509.Certificate) -> str:
     key = certificate.public_key()
     usage = _usage(certificate)
     if isinstance(key, rsa.RSAPublicKey):

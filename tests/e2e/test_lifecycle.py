@@ -85,6 +85,12 @@ def test_reload_changes_rules_and_a_broken_rule_changes_nothing(small: CityGatew
     assert f"{rule}:5:1:" in line, line
     assert refused("parade") == {True}
     until(lambda: small.metrics().get('civicgate_reloads_total{outcome="done"}') == 2.0, 5)
+    until(lambda: small.metrics().get('civicgate_reloads_total{outcome="refused"}') == 1.0, 5)
+    rule.write_text("")  # as an editor leaves it for a moment; it once ended the whole gateway
+    os.kill(small.pid, signal.SIGHUP)
+    until(lambda: small.log.count("reload refused") == 2, 15, "the empty rule was not refused")
+    assert refused("parade") == {True}
+    until(lambda: small.metrics().get('civicgate_reloads_total{outcome="refused"}') == 2.0, 5)
 
 
 def test_sigterm_lets_a_transaction_end(small: CityGateway, sink: Sink) -> None:

@@ -20,7 +20,7 @@ async def test_a_message_arrives_identical_but_for_one_trace_block(client: Clien
 
 
 async def test_smtputf8_with_a_value_once_went_on_to_the_next_hop(client: Client) -> None:
-    """RFC 6531 section 3.4: the parameter takes none. Half of us took it for SMTPUTF8, the other half for a stranger."""
+    """RFC 6531 section 3.4: the parameter takes none. Half of us took it for SMTPUTF8."""
     assert await client.say("MAIL FROM:<a@city.example> SMTPUTF8=1") == "501 5.5.4 SMTPUTF8 takes no value"
     assert (await client.say("MAIL FROM:<a@city.example> smtputf8")).startswith("250 ")
 

@@ -61,11 +61,14 @@ def work(number):
     return 0
 
 def check():
+    if (folder / "odd").exists():
+        raise IndexError("tuple index out of range")
     if (folder / "broken").exists():
         raise ConfigError("unknown key «x»", "gateway.yaml", 3, 1)
 
 settings = Settings.model_validate({"workers": 2, "smtp": {"drain_timeout": "100 ms"}})
-parent = Parent(settings, work, check, Log(), lambda pid: note("forgotten", pid))
+forgotten, refused = (lambda pid: note("forgotten", pid)), (lambda: note("refused", "once"))
+parent = Parent(settings, work, check, Log(), forgotten, refused)
 sys.exit(parent.run())
 """
 
@@ -213,6 +216,19 @@ def test_sighup_reaches_the_workers_only_when_the_settings_can_be_read(start: Ca
     one.process.send_signal(signal.SIGHUP)
     one.until(lambda: len(one.lines("hup")) == 3)
     assert sorted(one.lines("hup")) == ["-1", "0", "1"], "once each: the refused one never arrived"
+    assert one.end() == 0
+
+
+def test_a_file_that_nobody_foresaw_once_ended_the_gateway_at_a_reload(start: Callable[..., Running]) -> None:
+    """An error of ours while files are read is a refused reload like any other: told, counted, and mail goes on."""
+    one = start()
+    one.until(lambda: len(one.lines("ready")) == 3)
+    (one.folder / "odd").touch()
+    one.process.send_signal(signal.SIGHUP)
+    one.until(lambda: one.lines("refused"))
+    assert "tuple index out of range" in one.lines("log")[0]
+    assert one.process.poll() is None
+    assert one.lines("hup") == []
     assert one.end() == 0
 
 
