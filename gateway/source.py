@@ -26,6 +26,7 @@ MAX_BYTES = 4 * 1024 * 1024
 """No file of settings is larger; a mistaken path to a mailbox is answered at once."""
 _MAX_DEPTH = 64
 """Levels of nesting; an anchor that contains itself has no end of them."""
+_MOST_SHOWN = 200
 _NO_TAGS = "YAML tags and dates are not used here: put the value in quotes"
 
 
@@ -176,9 +177,14 @@ def _words(item: Any, location: Path_, document: Document, model: type[BaseModel
     if kind in ("value_error", "assertion_error"):
         return f"{where}: {message}" if where else str(message)
     given = item.get("input")
-    shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
+    shown = f", not {_cut(repr(given))}" if isinstance(given, (str, int, float, bool)) else ""
     words = "should be a mapping of keys" if kind == "model_type" else f"{message[:1].lower()}{message[1:]}"
     return f"{where}: {words}{shown}" if where else f"{words}{shown}"
+
+
+def _cut(text: str) -> str:
+    """A value as it is shown: a whole mailbox given as a rule makes no log line of its size."""
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
 
 
 def _suggestion(key: str, model: type[BaseModel]) -> str:
