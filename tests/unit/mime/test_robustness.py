@@ -236,6 +236,19 @@ def test_reaching_a_limit_is_a_defect_and_hides_no_octet() -> None:
     assert b"deep inside" in nested[deepest.body.start : deepest.body.end]
 
 
+def test_what_the_limit_on_parts_leaves_over_lies_in_its_place() -> None:
+    """The part that takes it is sound like any other: its empty preamble and epilogue lie at its own ends."""
+    data = (
+        HEAD
+        + b"Content-Type: multipart/digest; boundary=A\r\n\r\n"
+        + b"--A\r\n\r\nSubject: a\r\n\r\nx\r\n" * 3
+        + b"--A--"
+    )
+    message = parse(data, Limits(max_parts=3))
+    assert DefectCode.TOO_MANY_PARTS in {d.code for d in message.defects}
+    _check_nesting(message.root, 0, len(data))
+
+
 def test_header_limits_leave_the_rest_in_the_body() -> None:
     """Fields beyond the limit are in the body, where text checks see them, and the defect says so."""
     data = b"Subject: a\r\n" * 100 + b"\r\nbody"
