@@ -4,7 +4,7 @@ What is timed is the walk through one attachment, as inspection does it, with ev
 """
 
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.documents import documents
+from bench.processes import parse_peak, status
 
 ROOT = Path(__file__).resolve().parents[1]
 _PIECE = 262_144
@@ -56,7 +57,7 @@ def read(path: Path, name: str) -> Row:
     size = path.stat().st_size
     settings = InspectionSettings()
     open_reader(settings)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = parse_peak(status(os.getpid()))  # ru_maxrss would be the starting process's
 
     def pieces() -> Iterator[bytes]:
         with path.open("rb") as file:
@@ -70,8 +71,7 @@ def read(path: Path, name: str) -> Row:
         found = take(Attachment(pieces(), size, f"a{name}" if name[0] == "." else name, ""))
         text = sum(len(item.item.text) for item in found if isinstance(item.item, Text))
         best = min(best, time.process_time() - started)
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Row(name, size, text, best, highest * 1024, before * 1024)
+    return Row(name, size, text, best, parse_peak(status(os.getpid())), before)
 
 
 if __name__ == "__main__":
