@@ -127,14 +127,14 @@ class Hold:
 
     def _audience(self, recipients: Sequence[Recipient]) -> int | None:
         """How many people get it in the end, as far as the directory says; None when it does not."""
-        total = 0
+        reached: dict[object, int] = {}
         for recipient in recipients:
-            named = [self.core.directory.list(i) for i in list_ids([recipient])]
-            sizes = [found.size for found in named if found is not None]
-            if 0 in sizes or (named and not sizes):
+            ids = list_ids([recipient])
+            sizes = [found.size for found in map(self.core.directory.list, ids) if found is not None]
+            if 0 in sizes or (ids and not sizes):
                 return None
-            total += max(sizes, default=1)
-        return total
+            reached[ids or recipient.address] = max(sizes, default=1)  # a list under two addresses reaches nobody twice
+        return sum(reached.values())
 
     async def resolve(self, prefix: str) -> str:
         """The id of the held item that begins with ``prefix``. Raises OperatorError."""

@@ -177,18 +177,7 @@ class Effect:
         )
 
     def _held(self, group: RecipientGroup) -> HeldGroup:
-        return HeldGroup(group.recipients, group.holds, group.transforms, group.matches, self._audience(group))
-
-    def _audience(self, group: RecipientGroup) -> int | None:
-        """How many people this would reach: the members of lists, and everybody else once. None: not known."""
-        directory = self._services.directory
-        reached = 0
-        for recipient in group.recipients:
-            lists = [found for found in map(directory.list, recipient.lists) if found is not None]
-            if any(not found.size for found in lists):
-                return None
-            reached += max((found.size or 1 for found in lists), default=1)
-        return reached
+        return HeldGroup(group.recipients, group.holds, group.transforms, group.matches)
 
     async def _tell(self, verdict: Verdict) -> None:
         """Notices of a message that is not in the store. Losing one loses no mail: it is logged, not fatal."""

@@ -30,6 +30,17 @@ from gateway.settings import Settings
 Make = Callable[..., Acceptance]
 
 
+async def test_a_list_under_two_addresses_was_counted_twice(
+    hold: Hold, acceptance: Make, recipient: Callable[..., Recipient], hold_order: Callable[..., HoldOrder]
+) -> None:
+    """Approvers read how many people it reaches: the list's 412 once, and one more person."""
+    lists = ("all-city", "@city-wide")
+    to = [recipient(address, lists=lists) for address in ("all@city.example", "All@city.example", "staff@city.example")]
+    await hold.accept(acceptance(held=(HeldGroup((*to, recipient("bob@city.example")), (hold_order(),)),)))
+    (item,) = await hold.list()
+    assert item.audience == 413
+
+
 async def test_what_was_accepted_comes_back(
     hold: Hold, acceptance: Make, recipient: Callable[..., Recipient], hold_order: Callable[..., HoldOrder]
 ) -> None:
