@@ -134,6 +134,11 @@ class Reading:
             known = self._shown[part.path] = html_to_text(self.text_of(part)[0])
         return known
 
+    def seen(self, part: Part) -> str:
+        """The same without what its style hides: what has to be said must be seen."""
+        visible = visible_text(self.text_of(part)[0]) if part.media_type in _MARKUP else None
+        return self.shown(part) if visible is None else visible
+
     def titles(self) -> Iterator[Text]:
         """Topics and display names (also of nested messages) and file names."""
         for part in self.parts:

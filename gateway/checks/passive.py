@@ -31,7 +31,7 @@ from gateway.checks.scanner import MAX_CANDIDATES, Scanner, Tally
 from gateway.checks.tally import Place
 from gateway.mime.decoding import decoded_size
 from gateway.mime.fields import field_value
-from gateway.mime.hypertext import html_to_text
+from gateway.mime.hypertext import html_to_text, visible_text
 from gateway.mime.legends import legend_present
 from gateway.mime.parser import parse
 from gateway.mime.quoting import has_wording, signature_block, split_quoted, split_quoted_html
@@ -133,7 +133,7 @@ def _put_there(reading: Reading, questions: Questions) -> Iterator[Finding]:
     asked = questions.checks & {Check.LEGEND, Check.SIGNATURE_BLOCK}
     bodies = main_bodies(reading.message.root) if asked else []
     if Check.LEGEND in asked:
-        yield from _legends([reading.shown(part)[:MAX_BODY_TEXT] for part in bodies], questions.legends)
+        yield from _legends([reading.seen(part)[:MAX_BODY_TEXT] for part in bodies], questions.legends)
     if Check.SIGNATURE_BLOCK in asked:
         yield _signature(reading, bodies, questions.signature_wordings)
 
@@ -241,7 +241,12 @@ def _signature(reading: Reading, bodies: list[Part], wordings: tuple[str, ...]) 
 
 
 def _own(reading: Reading, part: Part) -> str:
-    """What the sender wrote, without what is quoted."""
+    """What the sender wrote for his reader to see, without what is quoted."""
+    text = reading.text_of(part)[0][:MAX_BODY_TEXT]
+    if part.media_type == "text/html":
+        seen = visible_text(text[: split_quoted_html(text)])
+        if seen is not None:
+            return seen
     own = _without_quotes(reading, part)
     return reading.shown(part)[:MAX_BODY_TEXT] if own is None else own
 

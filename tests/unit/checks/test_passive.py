@@ -87,6 +87,8 @@ def test_defects_are_structure_findings_by_code(look: Inspect) -> None:
         (both(LEGEND, "<p>no legend here</p>"), "absent"),
         (both("none", f"<p>{LEGEND}</p>"), "absent"),
         (both(LEGEND, f"<!-- {LEGEND} -->"), "absent"),
+        (both(LEGEND, f"<p style='display:none'>{LEGEND}</p><p>hello</p>"), "absent"),
+        (both(LEGEND, f"<p style='display:none'>preview</p><p>{LEGEND}</p>"), "present"),
         (f"Subject: {LEGEND}\r\nContent-Type: application/pdf\r\n\r\n{LEGEND}".encode(), "absent"),
     ],
 )
@@ -107,6 +109,7 @@ def test_a_legend_is_present_when_every_reader_sees_it(look: Inspect, data: byte
         (b"Subject: x\r\nContent-Type: application/pdf\r\n\r\nContractor", "missing"),
         (both("hello\r\n-- \r\nJane", "<p>hello</p><p>-- <br>Jane<br>Contractor</p>"), "identified"),
         (both("hello\r\n-- \r\nJane", "<p>hello</p><p>-- <br>Jane</p><blockquote>Contractor</blockquote>"), "present"),
+        (both("hello\r\n-- \r\nJane", "<p>hello</p><p>-- <br>Jane</p><i hidden>Contractor</i>"), "present"),
     ],
 )
 def test_the_signature_block_is_looked_for_in_own_text(look: Inspect, data: bytes, kind: str) -> None:
