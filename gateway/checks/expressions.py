@@ -28,7 +28,7 @@ _FOLD = bytes(c + 32 if 65 <= c <= 90 else c if 48 <= c <= 57 or 97 <= c <= 122 
 _LONGEST_GAP = 8
 SHORT_GAP = b" {1,%d}" % _LONGEST_GAP
 """Between the pieces of a phrase in :func:`squeezed` text."""
-_LONG_GAP = re.compile(b" {%d,}" % (_LONGEST_GAP + 1))
+_SPACES = re.compile(b" +")
 FOLDED_END = 2
 """Folded text has a space in front, and a word is seen to end with the space behind it."""
 
@@ -128,19 +128,43 @@ class Squeezed(NamedTuple):
         return offset + self.gone[at] if at >= 0 else offset
 
 
+class _LongGaps:
+    """Finds gaps that are too long, in texts that are full of short ones: what ``re`` and ``in`` are slow at."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._database = hyperscan.Database()
+        self._database.compile(expressions=[b"[^ ] {%d}" % (_LONGEST_GAP + 1)], ids=[0], elements=1, flags=[0])
+
+    def _note(self, _id: int, _start: int, stop: int, _flags: int, _context: object) -> None:
+        self._starts.append(stop - _LONGEST_GAP - 1)
+
+    def __call__(self, text: bytes) -> Iterator[tuple[int, int]]:
+        """Where each begins and ends."""
+        self._starts = [0] if text.startswith(b" " * (_LONGEST_GAP + 1)) else []
+        self._database.scan(text, match_event_handler=self._note)
+        for start in self._starts:
+            found = _SPACES.match(text, start)
+            assert found is not None  # that is what was looked for
+            yield found.span()
+
+
+_long_gaps = _LongGaps()
+
+
 def squeezed(text: bytes) -> Squeezed:
     """Folded text in which no gap is longer than the expressions of words allow."""
-    if b" " * (_LONGEST_GAP + 1) not in text:
-        return Squeezed(text, [], [])
     pieces, cuts, gone = [], [], []
     kept = begin = lost = 0
-    for found in _LONG_GAP.finditer(text):
-        end = found.start() + _LONGEST_GAP
+    for start, stop in _long_gaps(text):
+        end = start + _LONGEST_GAP
         pieces.append(text[begin:end])
-        kept, begin = kept + end - begin, found.end()
+        kept, begin = kept + end - begin, stop
         lost += begin - end
         cuts.append(kept)
         gone.append(lost)
+    if not cuts:
+        return Squeezed(text, cuts, gone)
     pieces.append(text[begin:])
     return Squeezed(b"".join(pieces), cuts, gone)
 

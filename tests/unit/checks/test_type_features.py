@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from gateway.checks.expressions import squeezed
 from gateway.checks.plain import plain, plain_text
 from gateway.checks.scanner import Scanner
 from gateway.checks.tally import MAX_FINDINGS, Place, Tally
@@ -218,3 +219,13 @@ def test_shipped_types_have_cases_on_both_sides() -> None:
     few = {t.id for t in load_types(ROOT / "rules") if sum(c.count > 0 for c in t.cases) < 4}
     few |= {t.id for t in load_types(ROOT / "rules") if sum(c.count == 0 for c in t.cases) < 3}
     assert few <= {"confidential-marking"}
+
+
+@given(st.lists(st.sampled_from((b" ", b"   ", b" " * 8, b" " * 9, b" " * 30, b"a", b"bc")), max_size=15).map(b"".join))
+def test_long_gaps_are_squeezed_and_places_found_again(text: bytes) -> None:
+    """No gap is longer than eight spaces, nothing but spaces went, and what is left is found where it stood."""
+    found = squeezed(text)
+    assert found.text == re.sub(rb" {9,}", b" " * 8, text)
+    for offset, octet in enumerate(found.text):
+        if octet != 32:
+            assert text[found.place(offset)] == octet

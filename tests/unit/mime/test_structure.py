@@ -86,6 +86,7 @@ SHAPES: list[tuple[str, bytes, set[DefectCode]]] = [
     ("bare LF", b"Subject: x\r\n\r\na\nb\r\n", {D.BARE_NEWLINE}),
     ("bare CR", b"Subject: x\r\n\r\na\rb\r\n", {D.BARE_CR}),
     ("NUL", b"Subject: x\r\n\r\na\0b\r\n", {D.NUL}),
+    ("body elsewhere", b"Content-Type: message/external-body; access-type=x\r\n\r\n\r\n", {D.EXTERNAL_BODY}),
 ]
 
 
