@@ -17,6 +17,7 @@ _CLEAR_TAG = re.compile(
 )
 """A tag that every way of reading takes for the same, whatever stands before and behind it."""
 _LONGEST_CLEAR = 200
+_CLEAR_ENDS = re.compile(r"(<[^<>]{1,198}>)")
 _PLAIN_TAG = re.compile(r"</?([a-zA-Z][^\s/<>]*+)([^<>]*+)>?+")
 _SHOWN = re.compile(
     r"""(?<=[\s"'/])(?:alt|title|value|placeholder|aria-label)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""",
@@ -69,7 +70,7 @@ def _mark(tag: str) -> str | None:
     if tag in _marks:
         return _marks[tag]
     match = _CLEAR_TAG.fullmatch(tag)
-    mark = None
+    mark = "" if tag[:9].lower() == "<!doctype" else None
     if match is not None:
         name, attributes = match[1].lower(), match[2]
         if name not in _SILENT and not (attributes and (name in _SPEAKING or "title" in attributes)):
@@ -160,6 +161,8 @@ class _Reader:
 
     def read(self) -> None:
         """Read all of the source."""
+        if not self.visible and self._read_at_once():
+            return
         source, out = self.source, self.out
         seen = 0
         while (start := source.find("<", seen)) >= 0:
@@ -181,6 +184,16 @@ class _Reader:
             seen = self.position
         if not self.depth:
             out.append(source[self.position :])
+
+    def _read_at_once(self) -> bool:
+        """Read a source in which every tag is a clear one; False when there are others."""
+        pieces = _CLEAR_ENDS.split(self.source)
+        texts, marks = pieces[::2], [_mark(tag) for tag in pieces[1::2]]
+        if None in marks or any("<" in text for text in texts):
+            return False
+        pieces[1::2] = marks
+        self.out = pieces
+        return True
 
     def _pass_markup(self, start: int) -> None:
         source = self.source
