@@ -7,6 +7,7 @@ priority, no sockets and no programs, no life without its parent. Refuses to go 
 
 import contextlib
 import ctypes
+import io
 import mmap
 import os
 import pickle
@@ -16,7 +17,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 from functools import partial
 from typing import Any
 
@@ -105,6 +106,24 @@ def _readers() -> "Callable[..., ReadAttachment]":
     return open_reader
 
 
+class _Answer(pickle.Pickler):
+    """Writes an enumeration's member as its class and value.
+
+    Early 3.11 (Debian 12 has it) writes a call of getattr otherwise, and no answer may hold one.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As :meth:`pickle.Pickler.reducer_override`."""
+        return (type(obj), (obj.value,)) if isinstance(obj, Enum) else NotImplemented
+
+
+def pickled(answer: object) -> bytes:
+    """An answer as the gateway's process takes it."""
+    octets = io.BytesIO()
+    _Answer(octets, pickle.HIGHEST_PROTOCOL).dump(answer)
+    return octets.getvalue()
+
+
 def main(arguments: Sequence[str]) -> None:
     """Serve until the other end closes. Arguments: socket's descriptor, memory in octets, seconds a request."""
     number, memory, seconds = (int(argument) for argument in arguments)
@@ -168,16 +187,16 @@ def _answer(payload: bytes, descriptors: list[int]) -> bytes:
     """Run one request. Every exception becomes an answer: the parent must learn of it, and the process can go on."""
     try:
         function, arguments = pickle.loads(payload)  # noqa: S301 - our own parent's words
-        return pickle.dumps((Outcome.RESULT.value, _run(function, descriptors, arguments)), pickle.HIGHEST_PROTOCOL)
+        return pickled((Outcome.RESULT.value, _run(function, descriptors, arguments)))
     except MemoryError:
         return _OUT_OF_MEMORY
     except CivicgateError as error:
         kind = type(error)
         said = (Outcome.RAISED.value, kind.__module__, kind.__qualname__, error.args, error.__dict__)
-        return pickle.dumps(said, pickle.HIGHEST_PROTOCOL)
+        return pickled(said)
     except Exception as error:  # noqa: BLE001 - see the docstring
         said_ = (Outcome.CRASHED.value, f"{type(error).__name__}: {error}"[:500])
-        return pickle.dumps(said_, pickle.HIGHEST_PROTOCOL)
+        return pickled(said_)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -198,4 +217,4 @@ def _run(function: Callable[..., Any], descriptors: list[int], arguments: tuple[
             buffer.close()
 
 
-_OUT_OF_MEMORY = pickle.dumps((Outcome.OUT_OF_MEMORY.value,), pickle.HIGHEST_PROTOCOL)
+_OUT_OF_MEMORY = pickled((Outcome.OUT_OF_MEMORY.value,))

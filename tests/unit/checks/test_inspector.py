@@ -9,21 +9,25 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import pytest_asyncio
 
 from gateway.checks import inspector as module
+from gateway.checks.child import pickled
 from gateway.checks.inspector import LARGE, Inspected, Inspector
 from gateway.checks.passive import PASSIVE, inspect
+from gateway.checks.processes import _unpickle
 from gateway.checks.scanner import Scanner
 from gateway.errors import ConfigErrors, ControlError, TransformError
 from gateway.mime.edits import Edit
 from gateway.model.envelope import Envelope
-from gateway.model.finding import Check, Finding, Questions
+from gateway.model.finding import Check, Confidence, Finding, Questions
 from gateway.policy.types import InformationType, Pattern
 from gateway.settings import InspectionSettings, SpoolSettings
 from gateway.spool import Spool, SpooledMessage
@@ -367,3 +371,11 @@ async def test_a_small_message_of_many_pieces_leaves_the_event_loop(
         result = await inspector.inspect(SpooledMessage.of(data), envelope, everything)
     assert not any(ended)
     assert result.items == inspect(data, envelope, everything, scanner, InspectionSettings())
+
+
+async def test_answers_of_early_3_11_hold_no_getattr() -> None:
+    """Debian 12's Python reduces an enumeration's member to a call of getattr; no answer may hold one."""
+    finding = Finding(Check.CONTENT, "us-ssn", confidence=Confidence.HIGH)
+    with patch.object(Enum, "__reduce_ex__", lambda self, _: (getattr, (type(self), self.name))):
+        answer = pickled(finding)
+    assert _unpickle(answer) == finding

@@ -1,35 +1,66 @@
 """``civicgate explain`` with the shipped rules, a message for each control: what, why."""
 
+import functools
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gateway.app import load_policy
+from gateway.checks import inspector
+from gateway.checks.scanner import Scanner
+from gateway.cli import explain as module
 from gateway.cli.main import main
+from gateway.settings import Settings
 
 SSN, CARD = "536-90-4399", "4111 1111 1111 1111"
 HEAD = "From: clerk@city.example\r\nTo: x@other.example\r\nMIME-Version: 1.0\r\n"
 Explain = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(scope="module")
+def rules_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped rules but those on viruses."""
+    folder = tmp_path_factory.mktemp("explained") / "rules"
+    shutil.copytree("rules", folder, ignore=shutil.ignore_patterns("virus"))
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_once() -> Iterator[None]:
+    """Rules that were read and types that were compiled are kept: it is what is said of them that is tested here."""
+    policies: dict[Path, Any] = {}
+    scanner = functools.cache(Scanner)
+
+    def load(settings: Settings) -> Any:
+        if settings.policy.rules not in policies:
+            policies[settings.policy.rules] = load_policy(settings)
+        return policies[settings.policy.rules]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_policy", load)
+        patch.setattr(inspector, "Scanner", lambda types: scanner(tuple(types)))
+        yield
+
+
 @pytest.fixture
-def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
+def explain(tmp_path: Path, rules_folder: Path, capsys: pytest.CaptureFixture[str]) -> Explain:
     """Run «civicgate explain» on a message with all rules but those on viruses; with those, clamd is away."""
-    shutil.copytree("rules", tmp_path / "rules", ignore=shutil.ignore_patterns("virus"))
     config = tmp_path / "gateway.yaml"
     config.write_text(
         f"store: {{directory: {tmp_path}/store, key_file: {tmp_path}/store/key}}\n"
         f"clamd: {{address: 'unix:{tmp_path}/no.sock'}}\n"
-        f"policy: {{rules: {tmp_path}/rules, directory: config/directory.yaml}}\n",
+        f"policy: {{rules: {rules_folder}, directory: config/directory.yaml}}\n",
         "utf-8",
     )
 
     def run(message: str | bytes, *words: str, viruses: bool = False) -> tuple[int, str, str]:
         if viruses:
-            shutil.copytree("rules/virus", tmp_path / "rules" / "virus")
+            config.write_text(config.read_text("utf-8").replace(str(rules_folder), "rules"), "utf-8")
         file = tmp_path / "m.eml"
         file.write_bytes(message if isinstance(message, bytes) else message.encode())
         code = main(["--config", str(config), "explain", str(file), *words])
