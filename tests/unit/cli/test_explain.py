@@ -191,7 +191,7 @@ def test_a_file_that_is_not_there(explain: Explain, tmp_path: Path, capsys: pyte
 def test_nothing_is_changed_by_a_question(explain: Explain, tmp_path: Path) -> None:
     """No store is made, nothing is written."""
     explain(HEAD + "\r\nhello\r\n", *OUT)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["gateway.yaml", "m.eml", "rules"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gateway.yaml", "m.eml"]
 
 
 def test_rules_that_do_not_fire_are_counted_or_shown(explain: Explain) -> None:
