@@ -110,7 +110,7 @@ def bars(results: Results) -> list[Bar]:
         Bar("all rules without clamd, 100 KB", rate("rules", "100 KB"), 500),
         Bar("all rules with clamd, 2 KB, of amavisd-new", ratio("rules-clamd", "amavis", "2 KB"), 4, "×"),
         *(
-            Bar(f"clamd-bound, {size}: of clamd alone, on a CPU of its own", ratio(*apart, size), 0.9, "×")
+            Bar(f"clamd-bound, {size}: of clamd alone, on a CPU of its own", ratio(*apart, size), 0.8, "×")
             for size in ("100 KB", "10 MB", "45 MB")
         ),
     ]

@@ -10,7 +10,7 @@ import hyperscan
 from gateway.mime.tree import Buffer
 
 _CHUNK = 1 << 18
-_NUL, _BARE_CR, _BARE_LF, _PAIR = range(4)
+_NUL, _BARE_CR, _BARE_LF = range(3)
 
 
 class LineEnds(NamedTuple):
@@ -27,10 +27,10 @@ class _Look:
     __slots__ = ("_database", "_seen")
 
     def __init__(self) -> None:
-        patterns = {rb"\x00": _NUL, rb"\r[^\n]": _BARE_CR, rb"[^\r]\n": _BARE_LF, rb"\r\n": _PAIR}
+        patterns = {rb"\x00": _NUL, rb"\r[^\n]": _BARE_CR, rb"[^\r]\n": _BARE_LF}
         flags = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_DOTALL
         self._database = hyperscan.Database()
-        self._database.compile(expressions=list(patterns), ids=list(patterns.values()), elements=4, flags=[flags] * 4)
+        self._database.compile(expressions=list(patterns), ids=list(patterns.values()), elements=3, flags=[flags] * 3)
         self._seen: set[int] = set()
 
     def _note(self, found: int, _start: int, _stop: int, _flags: int, _context: object) -> None:
@@ -55,4 +55,4 @@ def line_ends(buffer: Buffer) -> LineEnds:
         seen.add(_BARE_LF)
     if size and buffer[size - 1] == 13:
         seen.add(_BARE_CR)
-    return LineEnds(*(n in seen for n in range(4)))
+    return LineEnds(_NUL in seen, _BARE_CR in seen, _BARE_LF in seen, buffer.find(b"\r\n") >= 0)
