@@ -14,11 +14,11 @@ from gateway.mime.tree import Buffer, Span
 _CHUNK = 65_536
 _ALPHABET = rb"[A-Za-z0-9+/]"
 RUN = re.compile(
-    rb"\n[ \t>]*+(%s{60,}+={0,2}[ \t]*+\r?+(?:\n%s++={0,2}[ \t]*+\r?+(?=\n|\Z))*+)(?=\n|\Z)" % (_ALPHABET, _ALPHABET)
+    rb"\n[ \t>]*+(%s{60,}+={0,2}[ \t]*+\r?+(?:\n%s++={0,2}[ \t]*+\r?+(?=\n|\Z))*)(?=\n|\Z)" % (_ALPHABET, _ALPHABET)
 )
 """Lines of nothing but base64, the first of them long."""
 SHORT_RUN = re.compile(
-    rb"[\r\n][ \t>]*+(%s{16,}+={0,2}[ \t\0]*+(?:[\r\n]++|\Z)(?:%s++={0,2}[ \t\0]*+(?:[\r\n]++|\Z))*+)"
+    rb"[\r\n][ \t>]*+(%s{16,}+={0,2}[ \t\0]*+(?:[\r\n]++|\Z)(?:%s++={0,2}[ \t\0]*+(?:[\r\n]++|\Z))*)"
     % (_ALPHABET, _ALPHABET)
 )
 """The same for mail that is odd anyway: shorter lines, ended by whatever."""
