@@ -4,7 +4,6 @@ Refuses to say that something is stored before it would survive a crash.
 """
 
 from gateway.hold.approval import Directory, Slot
-from gateway.hold.bodies import Damaged
 from gateway.hold.decide import Outcome
 from gateway.hold.exceptions import Exceptions
 from gateway.hold.outbox import Deliver, Delivery, DeliveryResult, Outbox
@@ -23,6 +22,7 @@ from gateway.hold.values import (
     QueueFacts,
     is_automatic,
 )
+from gateway.store.bodies import Damaged
 
 __all__ = [
     "Acceptance",

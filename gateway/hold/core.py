@@ -18,13 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import StoreError
 from gateway.hold import rows
 from gateway.hold.approval import Directory, Slot, slots
-from gateway.hold.bodies import Bodies, Damaged, pieces
-from gateway.hold.database import Database
 from gateway.hold.letters import Letter, Original, wants_header_only
 from gateway.hold.post import Post
 from gateway.hold.values import HeldItem, MessageFacts, OutboxKind
 from gateway.model.envelope import Client, Direction, Recipient
 from gateway.settings import HoldSettings
+from gateway.store.bodies import Bodies, Damaged, pieces
+from gateway.store.database import Database
 
 RETURN_WHOLE = 1_000_000
 """Octets up to which a message is given back whole; of a larger one, only the header."""

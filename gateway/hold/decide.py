@@ -16,13 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import OperatorError, StoreError
 from gateway.hold import rows, values
 from gateway.hold.approval import Slot, assign, identity
-from gateway.hold.bodies import Damaged
 from gateway.hold.core import DAMAGE_GRACE, Core
-from gateway.hold.events import GATEWAY, Actor
 from gateway.hold.rows import Moved
 from gateway.hold.states import Event, Impossible, State
-from gateway.hold.tables import decision, held
 from gateway.hold.values import Decision, HeldItem, OutboxKind
+from gateway.store.bodies import Damaged
+from gateway.store.events import GATEWAY, Actor
+from gateway.store.tables import decision, held
+from gateway.store.text import plain
 
 TRIES = 20
 """How often a decision is made anew because the item changed meanwhile."""
@@ -325,7 +326,7 @@ async def _record(connection: AsyncConnection, said: Decision) -> None:
         "verdict": said.verdict,
         "roles": values.dump(said.roles),
         "digest": said.digest,
-        "comment": values.plain(said.comment),
+        "comment": plain(said.comment),
         "os_user": said.os_user,
         "at": said.at,
     }

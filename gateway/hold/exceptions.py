@@ -14,11 +14,12 @@ from sqlalchemy import and_, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError, StoreError
-from gateway.hold import events, rows
+from gateway.hold import rows
 from gateway.hold.core import Core
-from gateway.hold.events import Actor
-from gateway.hold.tables import exception
 from gateway.model.envelope import ExceptionRecord, fold
+from gateway.store import events
+from gateway.store.events import Actor
+from gateway.store.tables import exception
 
 FRESH = 1.0
 """Seconds for which a snapshot is good: an exception counts, or counts no more, at most that much later."""

@@ -17,9 +17,10 @@ from string import Template
 from textwrap import wrap
 
 from gateway.errors import ConfigError, ConfigErrors
-from gateway.hold.values import MessageFacts, plain
+from gateway.hold.values import MessageFacts
 from gateway.model.envelope import Recipient
 from gateway.model.reply import Reply
+from gateway.store.text import plain
 
 NAMES = (
     "held-approver",

@@ -21,20 +21,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import CivicgateError, StoreError, TransformError
 from gateway.hold import rows
-from gateway.hold.bodies import Damaged
 from gateway.hold.core import Core
-from gateway.hold.database import uninterrupted
-from gateway.hold.events import GATEWAY
 from gateway.hold.letters import Refusal
 from gateway.hold.settle import Settler, Sorted, mine, sort_replies
 from gateway.hold.states import Event, State
 from gateway.hold.store import Hold
-from gateway.hold.tables import outbox
 from gateway.hold.values import OutboxKind, OutboxRow, OutboxState
 from gateway.model.envelope import Client, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Transform
 from gateway.settings import OutboxSettings
+from gateway.store.bodies import Damaged
+from gateway.store.database import uninterrupted
+from gateway.store.events import GATEWAY
+from gateway.store.tables import outbox
 
 RELEASED = "X-Civicgate-Released"
 """Trace field on released mail: the held item's id."""

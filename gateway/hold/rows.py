@@ -8,10 +8,8 @@ from sqlalchemy import Select, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError, StoreError
-from gateway.hold import events, values
-from gateway.hold.events import Actor
+from gateway.hold import values
 from gateway.hold.states import OPEN, Event, State, step
-from gateway.hold.tables import decision, held, message, outbox
 from gateway.hold.values import (
     Decision,
     HeldItem,
@@ -22,6 +20,9 @@ from gateway.hold.values import (
 )
 from gateway.model.envelope import Recipient
 from gateway.model.verdict import Transform
+from gateway.store import events
+from gateway.store.events import Actor
+from gateway.store.tables import decision, held, message, outbox
 
 ABSURD = timedelta(days=7)
 """No retry and no claim is so far ahead."""

@@ -11,17 +11,18 @@ from sqlalchemy import Update, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError, TransformError
-from gateway.hold import events, rows, values
+from gateway.hold import rows, values
 from gateway.hold.core import DAMAGE_GRACE, Core
-from gateway.hold.events import GATEWAY
 from gateway.hold.letters import Letter, Refusal
 from gateway.hold.states import Event, State
-from gateway.hold.tables import outbox
 from gateway.hold.values import HeldItem, OutboxKind, OutboxRow, OutboxState
 from gateway.model.envelope import Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import HoldOrder, Transform, TransformKind
 from gateway.settings import OutboxSettings
+from gateway.store import events
+from gateway.store.events import GATEWAY
+from gateway.store.tables import outbox
 
 QUEUES = {TransformKind.ENCRYPT: "encryption"}
 """Queue for a transform that failed; others go to ``transform``."""

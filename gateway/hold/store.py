@@ -13,18 +13,14 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError
-from gateway.hold import events, rows
+from gateway.hold import rows
 from gateway.hold.approval import Directory
-from gateway.hold.bodies import NAME, Bodies
 from gateway.hold.core import Core, body_name, utc_now
-from gateway.hold.database import Database
 from gateway.hold.decide import Desk
-from gateway.hold.events import GATEWAY
 from gateway.hold.exceptions import Exceptions
 from gateway.hold.letters import Letter
 from gateway.hold.post import Post, list_ids
 from gateway.hold.states import OPEN, State
-from gateway.hold.tables import held, message, outbox
 from gateway.hold.values import (
     Acceptance,
     Decision,
@@ -33,10 +29,15 @@ from gateway.hold.values import (
     OutboxKind,
     OutboxState,
     QueueFacts,
-    plain,
 )
 from gateway.model.envelope import Recipient
 from gateway.settings import Settings
+from gateway.store import events
+from gateway.store.bodies import NAME, Bodies
+from gateway.store.database import Database
+from gateway.store.events import GATEWAY
+from gateway.store.tables import held, message, outbox
+from gateway.store.text import plain
 
 HASH_INLINE = 262_144
 """Octets up to which a digest is computed on the event loop."""

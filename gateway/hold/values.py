@@ -194,12 +194,6 @@ class QueueFacts:
     damaged: int
 
 
-def plain(text: str) -> str:
-    """Text that any encoder takes: lone surrogates become ``?``; control characters become spaces."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
 def is_automatic(fields: Mapping[str, str]) -> bool:
     """Whether nobody may be answered (RFC 3834 section 2). ``fields``: lower case field name -> value."""
     auto = fields.get("auto-submitted", "no").split(";")[0].strip().lower()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import StoreError
-from gateway.hold.bodies import ORPHAN_AGE, Bodies, Damaged, digest
+from gateway.store.bodies import ORPHAN_AGE, Bodies, Damaged, digest
 
 
 @pytest.fixture

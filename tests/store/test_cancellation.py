@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from gateway.errors import StoreError
-from gateway.hold.database import Database
+from gateway.store.database import Database
 
 
 def _threads() -> int:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.hold import Acceptance, Delivery, DeliveryResult, Hold, Outbox, State, open_hold
-from gateway.hold.bodies import ORPHAN_AGE
 from gateway.hold.decide import Order
 from gateway.model.reply import Reply
 from gateway.settings import Settings
+from gateway.store.bodies import ORPHAN_AGE
 
 ROUNDS = 12
 

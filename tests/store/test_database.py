@@ -15,16 +15,16 @@ from sqlalchemy.pool import NullPool
 
 from gateway.errors import ConfigErrors, StoreError
 from gateway.hold import Hold, open_hold
-from gateway.hold.database import MIGRATIONS, migrate
-from gateway.hold.migrations import HEAD
-from gateway.hold.tables import metadata
 from gateway.settings import Settings
+from gateway.store.database import MIGRATIONS, migrate
+from gateway.store.migrations import HEAD
+from gateway.store.tables import metadata
 
 OPENER = """
 import os, sys, time
 from pathlib import Path
-from gateway.hold.bodies import Bodies
-from gateway.hold.database import migrate
+from gateway.store.bodies import Bodies
+from gateway.store.database import migrate
 
 folder, children = Path(sys.argv[1]), []
 at = time.time() + 0.3

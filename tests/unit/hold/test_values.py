@@ -10,6 +10,7 @@ from gateway.errors import StoreError
 from gateway.hold import values
 from gateway.model.envelope import Client, Direction, Recipient
 from gateway.model.verdict import Disposition, HoldOrder, Mode, RuleMatch, Transform, TransformKind
+from gateway.store.text import plain
 
 TEXT = st.text(max_size=20).filter(lambda text: text.isascii() or text.encode("utf-8", "ignore").decode() == text)
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
@@ -74,7 +75,7 @@ def test_an_unknown_key_is_a_store_error() -> None:
 
 def test_plain_takes_surrogates_and_controls() -> None:
     """Text from a message cannot break the database's encoding or a header field."""
-    assert values.plain("a\udcff\r\nBcc: x\x00") == "a?  Bcc: x "
+    assert plain("a\udcff\r\nBcc: x\x00") == "a?  Bcc: x "
 
 
 @pytest.mark.parametrize(

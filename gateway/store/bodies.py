@@ -18,7 +18,7 @@ from pathlib import Path
 import pyrage
 
 from gateway.errors import StoreError
-from gateway.hold.database import uninterrupted
+from gateway.store.database import uninterrupted
 
 NAME = re.compile(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
 ORPHAN_AGE = 3600.0

@@ -14,8 +14,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError
-from gateway.hold.tables import event
-from gateway.hold.values import plain
+from gateway.store.tables import event
+from gateway.store.text import plain
 
 FIRST = "0" * 64
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from gateway.errors import StoreError
-from gateway.hold.migrations import HEAD
+from gateway.store.migrations import HEAD
 
 Result = TypeVar("Result")
 MIGRATIONS = Path(__file__).parent / "migrations"

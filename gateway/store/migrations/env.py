@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from gateway.hold.tables import metadata
+from gateway.store.tables import metadata
 
 
 def run() -> None:

@@ -1,0 +1,1 @@
+"""The web console: approvals, held mail, exceptions, the state of the system. Refuses to decide by a GET."""
