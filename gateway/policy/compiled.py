@@ -48,6 +48,8 @@ class Rule:
     disposition: Disposition
     reply: Reply | None
     hold: HoldOrder | None
+    refusal: Reply | None
+    """What an automatic reply gets that the rule would hold: those are never held (man/out-of-office)."""
     transforms: tuple[Transform, ...]
     notices: tuple[Notice, ...]
     on_failure: Disposition
@@ -127,6 +129,7 @@ def compile_rule(
         disposition=disposition,
         reply=_reply(spec, refusal, fill) if refusal else None,
         hold=_hold(spec, then.hold, fill) if then.hold else None,
+        refusal=_instead(spec) if then.hold else None,
         transforms=_transforms(spec, fill),
         notices=tuple(Notice(spec.id, n.roles, fill(n.reason)) for n in then.notify),
         on_failure=spec.on_failure,
@@ -156,6 +159,12 @@ def _reply(spec: schema.RuleFile, refusal: schema.Reject | schema.Defer, fill: C
     else:
         rows.append(tail)
     return Reply.of(refusal.code, refusal.enhanced, "\n".join(rows))
+
+
+def _instead(spec: schema.RuleFile) -> Reply:
+    """The refusal in a hold's place."""
+    text = "An automatic message does not wait for a person's decision, and this one would have to"
+    return Reply.of(554, "5.7.1", f"{text}. Policy {', '.join(spec.source)} [{spec.id}]")
 
 
 def _hold(spec: schema.RuleFile, hold: schema.Hold, fill: Callable[[str], str]) -> HoldOrder:

@@ -221,8 +221,10 @@ def _outcome(
 ) -> tuple[Disposition, Reply | None, HoldOrder | None, RuleMatch]:
     if value == YES:
         why = grounds(rule.when.trace(facts, recipient))
-        match = RuleMatch(rule.id, rule.title, rule.mode, rule.disposition, rule.source, why)
-        return rule.disposition, rule.reply, rule.hold, match
+        wanted, reply, hold = rule.disposition, rule.reply, rule.hold
+        if hold and _is_automatic(facts):  # never held, and anybody can call a message automatic: it is refused
+            wanted, reply, hold = Disposition.REJECT, rule.refusal, None
+        return wanted, reply, hold, RuleMatch(rule.id, rule.title, rule.mode, wanted, rule.source, why)
     checks = rule.blame(facts, recipient)
     names = ", ".join(sorted(checks))
     wanted, reply, hold = rule.failure(checks, _is_automatic(facts), facts.limited)

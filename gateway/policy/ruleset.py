@@ -57,7 +57,7 @@ class RuleSet:
         nodes = [node for rule in self.active for node in _nodes(rule)]
         checks = {check for rule in self.active for check in rule.checks}
         headers = {node.name for node in nodes if isinstance(node, HeaderIs)}
-        holds = any(Disposition.HOLD in (r.on_failure, r.on_limit) for r in self.active)
+        holds = any(Disposition.HOLD in (r.disposition, r.on_failure, r.on_limit) for r in self.active)
         if holds or any(isinstance(node, AutomaticReply) for node in nodes):
             headers.add(AUTO_SUBMITTED)
             checks.add(Check.HEADER)

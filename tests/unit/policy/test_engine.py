@@ -245,6 +245,36 @@ def test_automatic_replies_are_deferred_where_others_are_held_for_a_failure(worl
     assert decide(envelope, world.findings(failed=(Check.VIRUS,)), rules, world.now).disposition is Disposition.DEFER
 
 
+@pytest.mark.parametrize("mark", ["null sender", "auto-replied"])
+def test_an_automatic_reply_is_refused_where_others_are_held(world: Any, mark: str) -> None:
+    """man/out-of-office: never held, but no way round the rule either; the roles are told as ever."""
+    rules = world.rules({"when": ALWAYS, "then": {**ACTIONS["hold"], "notify": {"roles": ["mayor"], "reason": "Why."}}})
+    sender = "" if mark == "null sender" else "clerk@city.example"
+    items = [Finding(Check.HEADER, "auto-submitted", "auto-replied")] if mark == "auto-replied" else []
+    verdict = decide(world.envelope(world.to("a@b.c"), sender=sender), world.findings(*items), rules, world.now)
+    (group,) = verdict.groups
+    assert (group.disposition, group.holds) == (Disposition.REJECT, ())
+    assert (group.matches[0].disposition, group.matches[0].rule) == (Disposition.REJECT, "r0")
+    assert verdict.refusal is not None
+    assert str(verdict.refusal).startswith("554 5.7.1")
+    assert "[r0]" in str(verdict.refusal)
+    assert [notice.rule for notice in verdict.notices] == ["r0"]
+
+
+def test_automatic_mail_of_other_kinds_is_held(world: Any) -> None:
+    """A list's or a machine's mail waits like a person's: only replies are never held."""
+    rules = world.rules({"when": ALWAYS, "then": ACTIONS["hold"]})
+    marks = [Finding(Check.HEADER, "auto-submitted", "auto-generated"), Finding(Check.HEADER, "list-id", "<a.b.c>")]
+    verdict = decide(world.envelope(world.to("a@b.c")), world.findings(*marks), rules, world.now)
+    assert verdict.disposition is Disposition.HOLD
+
+
+def test_rules_that_hold_ask_whether_a_message_is_an_automatic_reply(world: Any) -> None:
+    """Without a condition on it, since the answer changes what the rule does."""
+    rules = world.rules({"when": {"size": {"over": 1}}, "then": ACTIONS["hold"], "on_failure": "pass"})
+    assert "auto-submitted" in rules.questions.headers
+
+
 def test_failed_transform_of_an_automatic_reply_refuses(world: Any) -> None:
     """Where a failed transform would hold, it refuses an automatic reply."""
     rules = world.rules({"when": ALWAYS, "then": {"encrypt": {"methods": ["smime"]}}, "on_failure": "hold"})
