@@ -4,11 +4,13 @@ One frozen model a slice; a component receives its own slice and no more. Refuse
 work, with file, line and column (:mod:`gateway.source`). Reads no environment variable.
 """
 
+import re
 import unicodedata
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -272,6 +274,102 @@ class LogSettings(Slice):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class OidcSettings(Slice):
+    """Login through an identity provider (OpenID Connect). Off while ``issuer`` is empty."""
+
+    issuer: str = ""
+    """https://… as the provider's discovery document says it, to the letter."""
+    client_id: str = ""
+    client_secret_file: Path | None = None
+    """A file with the secret alone; none for a public client."""
+    name: str = "your city account"
+    """What the button on the login page says behind «Log in with»."""
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    address_claim: str = "email"
+    """The claim with the person's address."""
+    verified_claim: str = "email_verified"
+    """The claim that must be true, or the address is refused; empty: every address of this issuer is believed."""
+    roles_claim: str = ""
+    """Dotted path of the claim that lists groups or roles, e.g. ``realm_access.roles``; empty: the directory alone."""
+    roles: dict[str, tuple[str, ...]] = {}
+    """Value of that claim -> roles of ours."""
+    known_people_only: bool = True
+    """Refuse who is not in the directory."""
+    timeout: Seconds = 10.0
+
+    @field_validator("issuer")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        parts = urlsplit(value)
+        here = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        if value and not (parts.scheme == "https" or (parts.scheme == "http" and here)):
+            raise ValueError("is not an https:// address")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "OidcSettings":
+        if self.issuer and not self.client_id:
+            raise ValueError("issuer needs client_id")
+        if "openid" not in self.scopes:
+            raise ValueError("scopes must contain openid")
+        return self
+
+
+class ConsoleSettings(Slice):
+    """The web console."""
+
+    enabled: bool = True
+    address: Address = Endpoint(host="127.0.0.1", port=8480)
+    base_url: str = ""
+    """What people type, with the path under which a proxy shows it; empty: http:// and ``address``."""
+    trusted_proxies: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    """Whose X-Forwarded-For is believed."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    admin_role: str = "it-director"
+    session_idle: Seconds = 1800.0
+    session_lifetime: Duration = timedelta(hours=12)
+    password_length: int = Field(default=12, ge=8, le=128)
+    totp_roles: tuple[str, ...] = ()
+    """Local accounts of people with one of these roles must have a second factor; ``*``: all."""
+    login_attempts: int = Field(default=5, ge=1)
+    """Wrong passwords in a row before waits begin, for an account and for a client address."""
+    login_wait: Seconds = 900.0
+    """Longest wait between two attempts; they begin at 1 s and double."""
+    max_request: Size = 1_000_000
+    oidc: OidcSettings = OidcSettings()
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        parts = urlsplit(value)
+        odd = parts.query or parts.fragment or parts.username or not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", parts.path)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or odd):
+            raise ValueError("is not an address like https://mail.city.example/civicgate")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "ConsoleSettings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together")
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where people reach it, without a slash at the end."""
+        return self.base_url or f"{'https' if self.tls_certificate else 'http'}://{self.address}"
+
+    @property
+    def path_prefix(self) -> str:
+        """The path of :attr:`url`: ``""`` or ``/civicgate``."""
+        return urlsplit(self.url).path
+
+    @property
+    def secure(self) -> bool:
+        """People reach it by https."""
+        return self.url.startswith("https:")
+
+
 class PolicySettings(Slice):
     """Where the policy is written."""
 
@@ -300,6 +398,7 @@ class Settings(Slice):
     notices: NoticeSettings = NoticeSettings()
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
+    console: ConsoleSettings = ConsoleSettings()
     policy: PolicySettings = PolicySettings()
 
     @field_validator("listeners")

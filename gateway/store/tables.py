@@ -140,3 +140,72 @@ exception = Table(
     Column("max_size", BigInteger),
     Column("revoked", Moment),
 )
+
+account = Table(
+    "account",
+    metadata,
+    Column("address", Text, primary_key=True),
+    Column("admin", Boolean, nullable=False),
+    Column("password", Text, nullable=False),
+    Column("totp", Text, nullable=False),
+    Column("totp_step", BigInteger, nullable=False),
+    Column("setup", Text, nullable=False),
+    Column("setup_expires", Moment),
+    Column("created", Moment, nullable=False),
+    Column("password_changed", Moment),
+    Column("last_login", Moment),
+    Column("disabled", Moment),
+)
+
+recovery = Table(
+    "recovery",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("address", Text, ForeignKey("account.address"), nullable=False),
+    Index("recovery_by_address", "address"),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("hint", Text, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("seen", Moment, nullable=False),
+    Column("expires", Moment, nullable=False),
+    Index("session_by_address", "address"),
+    Index("session_by_expiry", "expires"),
+)
+
+throttle = Table(
+    "throttle",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("last", Moment, nullable=False),
+    Column("open", Moment, nullable=False),
+    Index("throttle_by_age", "last"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("expires", Moment, nullable=False),
+    Column("used", Moment),
+    Column("revoked", Moment),
+    UniqueConstraint("digest", name="one_token_a_digest"),
+)
