@@ -70,8 +70,23 @@ held = Table(
     Column("created", Moment, nullable=False),
     Column("changed", Moment, nullable=False),
     Column("expires", Moment, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("asked", Moment),
+    Column("escalated", Moment),
+    Column("reminded", Moment),
+    Column("turn", Moment),
+    Column("parties", Text, nullable=False, server_default=""),
+    Column("sender", Text, nullable=False, server_default=""),
+    Column("rules", Text, nullable=False, server_default=""),
+    Column("search", Text, nullable=False, server_default=""),
+    Column("subject", Text, nullable=False, server_default=""),
+    Column("size", BigInteger, nullable=False, server_default="0"),
     Index("held_by_state", "state", "expires"),
     Index("held_by_message", "message"),
+    Index("held_by_parties", "state", "parties"),
+    Index("held_by_turn", "state", "turn"),
+    Index("held_by_sender", "sender", "created"),
+    Index("held_by_creation", "created", "id"),
 )
 
 decision = Table(
@@ -87,7 +102,30 @@ decision = Table(
     Column("comment", Text, nullable=False),
     Column("os_user", Text, nullable=False),
     Column("at", Moment, nullable=False),
+    Column("allow", Text, nullable=False, server_default=""),
     UniqueConstraint("item", "round", "person", name="one_decision_a_person"),
+)
+
+link = Table(
+    "link",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("item", Text, ForeignKey("held.id"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("created", Moment, nullable=False),
+    Column("expires", Moment, nullable=False),
+    Column("used", Moment),
+    Index("link_by_person", "item", "person"),
+)
+
+secret = Table(
+    "secret",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 outbox = Table(
