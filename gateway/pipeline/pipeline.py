@@ -2,6 +2,7 @@
 
 from gateway.model.envelope import Client, ListenerDirection
 from gateway.pipeline.membership import Membership
+from gateway.pipeline.outlet import RelayOutlet
 from gateway.pipeline.services import Services
 from gateway.pipeline.transaction import Transaction
 from gateway.settings import SmtpSettings
@@ -93,4 +94,4 @@ class Pipeline:
 
     def begin(self, client: Client) -> Transaction:
         """Open a transaction for a client; MAIL is its first event."""
-        return Transaction(self.services, client)
+        return Transaction(self.services, client, RelayOutlet(self.services))

@@ -15,11 +15,10 @@ from gateway.model.envelope import Client, Envelope, Recipient, Sender, a_labels
 from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
-from gateway.pipeline.effect import Effect
 from gateway.pipeline.mishap import mishap
-from gateway.pipeline.recipients import resolve
-from gateway.pipeline.relaying import begin
-from gateway.pipeline.services import Relay, Services
+from gateway.pipeline.outlet import Outlet
+from gateway.pipeline.recipients import RELAY_DENIED, resolve
+from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import asked, decide, decide_early
 from gateway.records.transaction import Record
@@ -28,7 +27,6 @@ from gateway.wire.command import PathArgument
 
 LOOP = Reply.of(554, "5.4.6", "This message has passed too many servers; it is going round in a loop")
 TOO_MANY_RECIPIENTS = Reply.of(452, "4.5.3", "Too many recipients, send the rest in another transaction")
-RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
 
 NOBODY = Sender("")
 _NOTHING = frozenset[Check]()
@@ -55,8 +53,8 @@ class Transaction:
         "_content_begun",
         "_envelope",
         "_mailboxes",
+        "_outlet",
         "_recipients",
-        "_relay",
         "_services",
         "_settings",
         "_times",
@@ -65,15 +63,15 @@ class Transaction:
         "smtputf8",
     )
 
-    def __init__(self, services: Services, client: Client) -> None:
+    def __init__(self, services: Services, client: Client, outlet: Outlet) -> None:
         self._services = services
+        self._outlet = outlet
         self._settings = services.settings
         self.client = client
         self._envelope = Envelope(services.new_id(), client, NOBODY)
         self._recipients: list[Recipient] = []
         self._mailboxes: set[str] = set()
         self.smtputf8 = False
-        self._relay: Relay | None = None
         self._times: dict[str, float] = {}
         self._used: tuple[str, ...] = ()
         self._begun = self._content_begun = services.clock()
@@ -122,9 +120,9 @@ class Transaction:
         services = self._services
         if len(self._recipients) >= self._settings.smtp.max_recipients:
             return TOO_MANY_RECIPIENTS
-        recipient = resolve(
-            path, inside=self.client.inside, network=self._settings.network, directory=services.directory
-        )
+        recipient = self._resolve(path, inside=self.client.inside)
+        if recipient is RELAY_DENIED and self._outlet.server_decides:
+            recipient = self._resolve(path, inside=True)
         if isinstance(recipient, Reply):
             self._record(recipient, recipients=(path.address,))
             return recipient
@@ -132,14 +130,9 @@ class Transaction:
         if refusal is not None:
             self._record(refusal, recipients=(path.address,), size=self._envelope.declared_size or 0)
             return refusal
+        outlet = self._outlet
         try:
-            relay = self._relay
-            if relay is None or relay.lost:
-                self._relay = None
-                relay = self._relay = await begin(
-                    services.next_hop, self.envelope if self._recipients else self._envelope, relay
-                )
-            reply = await relay.rcpt(path.address, path.parameters)
+            reply = await outlet.recipient(self.envelope if self._recipients else self._envelope, path)
         except NextHopError as error:
             self._record(error.reply, recipients=(path.address,), problem=error.detail)
             return error.reply
@@ -147,8 +140,11 @@ class Transaction:
             self._add(recipient)
         else:
             self._record(reply, recipients=(path.address,))
-        relay.rest()
+        outlet.rest()
         return reply
+
+    def _resolve(self, path: PathArgument, *, inside: bool) -> Recipient | Reply:
+        return resolve(path, inside=inside, network=self._settings.network, directory=self._services.directory)
 
     def _add(self, recipient: Recipient) -> None:
         """Who is named twice gets the message once, also from the store, and is held and told of once."""
@@ -236,7 +232,7 @@ class Transaction:
         else:
             verdict = Verdict((RecipientGroup(envelope.recipients, Disposition.PASS),))
         record.verdict = verdict
-        return await Effect(services, envelope, message, facts, record, self._relay).carry_out(verdict)
+        return await self._outlet.carry_out(verdict, envelope, message, facts, record)
 
     async def _decide(self, envelope: Envelope, findings: Findings) -> Verdict:
         """The verdict. An exception that it rests on is counted; one used up meanwhile defers (the retry sees that)."""
@@ -340,9 +336,7 @@ class Transaction:
 
     def abort(self) -> None:
         """Let go of the next hop. Harmless when there is nothing to let go of."""
-        relay, self._relay = self._relay, None
-        if relay is not None:
-            relay.abort()
+        self._outlet.abort()
 
     def _stage(self, name: str, histogram: Distribution, seconds: float) -> None:
         self._times[name] = seconds

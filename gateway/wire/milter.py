@@ -1,0 +1,319 @@
+"""The milter protocol, version 6, without I/O: octets in, events out; answers in, octets out.
+
+A packet is a length of four octets, a command of one, and its data (strings end in NUL). What a filter may answer to
+which event is one table, :data:`ALLOWED`; an answer that is not in it raises. Refuses packets that are no milter
+packets with :class:`MilterError`: who sends them is no mail server, and a connection out of step cannot be saved.
+
+The protocol has no standard; it is what Sendmail's libmilter and Postfix's ``milter8`` agree on.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, IntFlag
+
+from gateway.errors import CivicgateError
+from gateway.model.reply import Reply
+
+VERSION = 6
+MAX_PACKET = 2 * 1024 * 1024
+"""Octets of a packet that is taken. Servers send at most 64 KiB, or 1 MiB when that is negotiated."""
+CHUNK = 65_535
+"""Octets of a replaced body in one packet."""
+
+_LENGTH = struct.Struct("!I")
+_OPTIONS = struct.Struct("!III")
+_INDEX = struct.Struct("!I")
+
+
+class MilterError(CivicgateError):
+    """The other side does not speak the milter protocol."""
+
+
+class Action(IntFlag):
+    """What a filter may ask to be changed at the end of a message (``SMFIF_``)."""
+
+    ADD_HEADER = 0x01
+    CHANGE_BODY = 0x02
+    ADD_RECIPIENT = 0x04
+    DELETE_RECIPIENT = 0x08
+    CHANGE_HEADER = 0x10
+    QUARANTINE = 0x20
+    CHANGE_SENDER = 0x40
+    ADD_RECIPIENT_PARAMETERS = 0x80
+    CHOOSE_MACROS = 0x100
+
+
+class Protocol(IntFlag):
+    """Steps that are left out, and ways of speaking (``SMFIP_``)."""
+
+    NO_CONNECT = 0x01
+    NO_HELO = 0x02
+    NO_MAIL = 0x04
+    NO_RCPT = 0x08
+    NO_BODY = 0x10
+    NO_HEADER = 0x20
+    NO_END_OF_HEADER = 0x40
+    SILENT_HEADER = 0x80
+    NO_UNKNOWN = 0x100
+    NO_DATA = 0x200
+    SKIP = 0x400
+    REJECTED_RCPT = 0x800
+    SILENT_CONNECT = 0x1000
+    SILENT_HELO = 0x2000
+    SILENT_MAIL = 0x4000
+    SILENT_RCPT = 0x8000
+    SILENT_DATA = 0x1_0000
+    SILENT_UNKNOWN = 0x2_0000
+    SILENT_END_OF_HEADER = 0x4_0000
+    SILENT_BODY = 0x8_0000
+    LEADING_SPACE = 0x10_0000
+
+
+class Step(Enum):
+    """An event, by the octet that carries it (``SMFIC_``)."""
+
+    OPTIONS = b"O"
+    MACROS = b"D"
+    CONNECT = b"C"
+    HELO = b"H"
+    MAIL = b"M"
+    RCPT = b"R"
+    DATA = b"T"
+    UNKNOWN = b"U"
+    HEADER = b"L"
+    END_OF_HEADER = b"N"
+    BODY = b"B"
+    END_OF_BODY = b"E"
+    ABORT = b"A"
+    QUIT = b"Q"
+    QUIT_AND_STAY = b"K"
+
+
+class Answer(Enum):
+    """What a filter says, by the octet that carries it (``SMFIR_``)."""
+
+    OPTIONS = b"O"
+    CONTINUE = b"c"
+    ACCEPT = b"a"
+    REJECT = b"r"
+    TEMPFAIL = b"t"
+    DISCARD = b"d"
+    REPLY = b"y"
+    SKIP = b"s"
+    PROGRESS = b"p"
+    ADD_HEADER = b"h"
+    INSERT_HEADER = b"i"
+    CHANGE_HEADER = b"m"
+    REPLACE_BODY = b"b"
+    ADD_RECIPIENT = b"+"
+    DELETE_RECIPIENT = b"-"
+    CHANGE_SENDER = b"e"
+    QUARANTINE = b"q"
+
+
+_REFUSALS = frozenset({Answer.REJECT, Answer.TEMPFAIL, Answer.REPLY})
+_EARLY = _REFUSALS | {Answer.CONTINUE, Answer.ACCEPT}
+_EDITS = frozenset(
+    {
+        Answer.ADD_HEADER,
+        Answer.INSERT_HEADER,
+        Answer.CHANGE_HEADER,
+        Answer.REPLACE_BODY,
+        Answer.ADD_RECIPIENT,
+        Answer.DELETE_RECIPIENT,
+        Answer.CHANGE_SENDER,
+        Answer.QUARANTINE,
+        Answer.PROGRESS,
+    }
+)
+
+ALLOWED: dict[Step, frozenset[Answer]] = {
+    Step.OPTIONS: frozenset({Answer.OPTIONS}),
+    Step.MACROS: frozenset(),
+    Step.CONNECT: _EARLY,
+    Step.HELO: _EARLY,
+    Step.MAIL: _EARLY | {Answer.DISCARD},
+    Step.RCPT: _EARLY | {Answer.DISCARD},
+    Step.DATA: _EARLY | {Answer.DISCARD},
+    Step.UNKNOWN: _REFUSALS | {Answer.CONTINUE},
+    Step.HEADER: _EARLY | {Answer.DISCARD},
+    Step.END_OF_HEADER: _EARLY | {Answer.DISCARD},
+    Step.BODY: _EARLY | {Answer.DISCARD, Answer.SKIP},
+    Step.END_OF_BODY: _EARLY | {Answer.DISCARD} | _EDITS,
+    Step.ABORT: frozenset(),
+    Step.QUIT: frozenset(),
+    Step.QUIT_AND_STAY: frozenset(),
+}
+"""What may be said to each event: every other answer leaves the server out of step, or is taken for something else."""
+
+ENDING = _EARLY | {Answer.DISCARD}
+"""Answers that end an event; the edits before them leave it open."""
+
+
+class NotAllowed(Exception):
+    """A mistake of ours: the answer does not belong to the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One packet from the mail server."""
+
+    step: Step
+    data: bytes = b""
+
+    def strings(self) -> list[str]:
+        """The data as NUL-ended strings; octets beyond UTF-8 survive as surrogates. Raises MilterError."""
+        if not self.data:
+            return []
+        if self.data[-1:] != b"\0":
+            raise MilterError(f"a string of «{self.step.name}» has no end")
+        return self.data[:-1].decode("utf-8", "surrogateescape").split("\0")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is negotiated: the data of an OPTIONS packet."""
+
+    version: int
+    actions: Action
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The data of a CONNECT packet: the SMTP client as its server saw it."""
+
+    name: str
+    """Verified host name, or the address in brackets."""
+    address: str
+    """IP address; ``""`` for a unix socket and for what the server does not know."""
+    port: int
+
+
+class Decoder:
+    """Cuts what comes from the socket into events."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    @property
+    def waiting(self) -> int:
+        """Octets of a packet that is not whole."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """The events that are whole now. Raises :class:`MilterError` in the middle, behind the last good one."""
+        buffer = self._buffer
+        buffer += data
+        at, size = 0, len(buffer)
+        try:
+            while size - at > _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(buffer, at)
+                if not 1 <= length <= MAX_PACKET:
+                    raise MilterError(f"a packet of {length} octets")
+                end = at + _LENGTH.size + length
+                if end > size:
+                    break
+                step = _STEPS.get(buffer[at + _LENGTH.size])
+                if step is None:
+                    raise MilterError(f"an unknown command {buffer[at + _LENGTH.size]:#04x}")
+                event = Event(step, bytes(memoryview(buffer)[at + _LENGTH.size + 1 : end]))
+                at = end
+                yield event
+        finally:
+            del buffer[:at]
+
+
+_STEPS = {step.value[0]: step for step in Step}
+
+
+def read_options(event: Event) -> Options:
+    """Raises :class:`MilterError` for an older protocol than version 2, or no options at all."""
+    if len(event.data) < _OPTIONS.size:
+        raise MilterError("options of the wrong length")
+    version, actions, protocol = _OPTIONS.unpack_from(event.data)
+    if version < 2:
+        raise MilterError(f"version {version} of the protocol")
+    return Options(version, Action(actions & sum(Action)), Protocol(protocol & sum(Protocol)))
+
+
+def read_macros(event: Event) -> tuple[Step | None, dict[str, str]]:
+    """For which step, and the macros' names without braces. A step that is unknown gives None."""
+    step = _STEPS.get(event.data[0]) if event.data else None
+    words = Event(event.step, event.data[1:]).strings()
+    if len(words) % 2:
+        raise MilterError("a macro without a value")
+    names = (name[1:-1] if name.startswith("{") and name.endswith("}") else name for name in words[::2])
+    return step, dict(zip(names, words[1::2], strict=True))
+
+
+def read_peer(event: Event) -> Peer:
+    """CONNECT: host name, family, port, address. Raises :class:`MilterError`."""
+    name, mark, rest = event.data.partition(b"\0")
+    if not mark or not rest:
+        raise MilterError("a connection without a family")
+    host = name.decode("utf-8", "surrogateescape")
+    family = rest[:1]
+    if family not in b"46":
+        return Peer(host, "", 0)
+    if len(rest) < 4 or rest[-1:] != b"\0":
+        raise MilterError("a connection without an address")
+    address = rest[3:-1].decode("ascii", "replace")
+    if address[:5].upper() == "IPV6:":
+        address = address[5:]
+    return Peer(host, address, int.from_bytes(rest[1:3], "big"))
+
+
+def read_header(event: Event) -> tuple[bytes, bytes]:
+    """Name and value, lines of a folded value parted by LF. Raises :class:`MilterError`."""
+    name, mark, value = event.data.partition(b"\0")
+    if not mark or value[-1:] != b"\0":
+        raise MilterError("a header field without an end")
+    return name, value[:-1]
+
+
+def packet(answer: Answer, data: bytes = b"") -> bytes:
+    """The octets of an answer; :func:`check` says whether it may be given."""
+    return _LENGTH.pack(1 + len(data)) + answer.value + data
+
+
+def check(step: Step, answer: Answer) -> None:
+    """Raises :class:`NotAllowed` when ``answer`` is none to ``step``."""
+    if answer not in ALLOWED[step]:
+        raise NotAllowed(f"{answer.name} is no answer to {step.name}")
+
+
+def options(version: int, actions: Action, protocol: Protocol) -> bytes:
+    """Our half of the negotiation."""
+    return packet(Answer.OPTIONS, _OPTIONS.pack(version, actions, protocol))
+
+
+def reply(answered: Reply) -> bytes:
+    """A refusal (4yz or 5yz) in our words, its lines as in SMTP.
+
+    A per cent sign is written twice: the servers read the text as a format.
+    """
+    return packet(Answer.REPLY, answered.encode()[:-2].replace(b"%", b"%%") + b"\0")
+
+
+def insert_header(index: int, name: bytes, value: bytes) -> bytes:
+    """``index``: how many fields stand above it, the server's own trace field included."""
+    return packet(Answer.INSERT_HEADER, _INDEX.pack(index) + name + b"\0" + value + b"\0")
+
+
+def add_header(name: bytes, value: bytes) -> bytes:
+    """At the end of the header."""
+    return packet(Answer.ADD_HEADER, name + b"\0" + value + b"\0")
+
+
+def change_header(name: bytes, number: int, value: bytes) -> bytes:
+    """The ``number``-th field of that name, from 1; an empty value takes it out."""
+    return packet(Answer.CHANGE_HEADER, _INDEX.pack(number) + name + b"\0" + value + b"\0")
+
+
+def delete_recipient(address: str) -> bytes:
+    """As the server named it at RCPT, in angle brackets."""
+    return packet(Answer.DELETE_RECIPIENT, address.encode("utf-8", "surrogateescape") + b"\0")
