@@ -76,9 +76,9 @@ def gathered(sightings: list[Sighting], gather: Gather) -> list[Sighting]:
 
 
 def _longest(sightings: list[Sighting]) -> list[Sighting]:
-    """By start, without those that lie within another one."""
+    """By start, without those that lie within another one; of the same place the surest."""
     kept: list[Sighting] = []
-    for one in sorted(sightings, key=lambda s: (s.start, -s.end)):
+    for one in sorted(sightings, key=lambda s: (s.start, -s.end, -s.confidence)):
         if not kept or one.end > kept[-1].end:
             kept.append(one)
     return kept

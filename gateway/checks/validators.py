@@ -159,6 +159,16 @@ def is_ip_address(match: bytes) -> bool:
 
 def is_mixed(match: bytes) -> bool:
     """Looks like a password: at least two of small letters, capitals (beyond the first), digits and symbols."""
+    return _kinds(match) >= 2
+
+
+def is_strong(match: bytes) -> bool:
+    """Looks like a password and hardly like anything else: at least three of them."""
+    return _kinds(match) >= 3
+
+
+def _kinds(match: bytes) -> int:
+    """Small letters, capitals beyond the first, digits, symbols: how many of them; 0 for fewer than four characters."""
     text = match.decode("utf-8", "replace").rstrip(".,;:!?)]}>\"'»”")
     kinds = (
         any(c.islower() for c in text),
@@ -166,7 +176,7 @@ def is_mixed(match: bytes) -> bool:
         any(c.isdigit() for c in text),
         any(not c.isalnum() and c not in ".,'’-/:()<>[]_=…" for c in match.decode("utf-8", "replace")[1:]),
     )
-    return len(text) >= 4 and sum(kinds) >= 2
+    return sum(kinds) if len(text) >= 4 else 0
 
 
 def is_secret(match: bytes) -> bool:
@@ -190,6 +200,7 @@ VALIDATORS: Mapping[str, Callable[[bytes], bool]] = {
     "date": is_date,
     "ip-address": is_ip_address,
     "mixed": is_mixed,
+    "strong": is_strong,
     "secret": is_secret,
 }
 """By the names that patterns use."""

@@ -25,7 +25,7 @@ from gateway.source import Document, read_yaml, validate
 VALIDATORS = frozenset(
     {
         "us-ssn", "us-itin", "us-ein", "us-rtn", "payment-card", "payment-card-reversed", "iban", "luhn", "npi", "date",
-        "ip-address", "mixed", "secret",
+        "ip-address", "mixed", "strong", "secret",
     }
 )  # fmt: skip
 """Exact checks that a pattern may name (``docs/rules.md`` says what each knows)."""

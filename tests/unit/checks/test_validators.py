@@ -81,6 +81,7 @@ def test_the_luhn_digit_is_what_stdnum_says(number: int) -> None:
         ("date", ["02/29/2024", "1981-04-12", "4-12-81"], ["02/29/2023", "14/32/1981", "01/01/2150", "1/2"]),
         ("ip-address", ["10.1.2.3", "10.1.2.0/24", "fd00::1"], ["10.1.2.300", "0.0.0.0", "::", "1.2.3"]),
         ("mixed", ["Winter2024!", "hunter2", "P@ssw0rd."], ["required", "Required.", "12345", "ABC", "e.g."]),
+        ("strong", ["Winter2024!", "gL7vtR2p", "Quay$Side"], ["hunter2", "Route12", "$25", "2:30PM", "Argon2id", "A1"]),
         ("secret", ["9f8e7d6c5b4a39281706"], ["xxxxxxxxxxxxxxxxxxxx1", "abcdefghij", "1234567890"]),
     ],
 )
