@@ -103,6 +103,16 @@ RELOAD_TIME = Gauge(
     "civicgate_reload_success_timestamp_seconds", "When settings and rules were last read without error.",
     registry=REGISTRY, multiprocess_mode="mostrecent",
 )  # fmt: skip
+CONSOLE_REQUESTS = Counter(
+    "civicgate_console_requests", "Requests to the console, by page (its path in the table of pages) and status.",
+    ("page", "status"), registry=REGISTRY,
+)  # fmt: skip
+CONSOLE_SECONDS = Histogram(
+    "civicgate_console_seconds", "Seconds until the console had an answer.", buckets=_SECONDS, registry=REGISTRY
+)
+LOGINS = Counter(
+    "civicgate_logins", "Logins to the console, by way and outcome.", ("method", "outcome"), registry=REGISTRY
+)
 BUILD_INFO = Gauge(
     "civicgate_build_info", "Always 1; the labels say what runs.", ("version",),
     registry=REGISTRY, multiprocess_mode="mostrecent",

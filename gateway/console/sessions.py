@@ -1,0 +1,112 @@
+"""Cookies and who they stand for. Refuses to let a secret of one login serve another: each step brings a new one.
+
+Two cookies. The *session* is random and lives in the database. The *visit* is random and lives nowhere: before the
+login it is what CSRF tokens and the state of an OpenID Connect login are derived from, so that strangers fill no table.
+
+SameSite is Lax, not Strict: the links in mails, and the identity provider that sends the browser back, come from
+another site by a plain GET, and a Strict cookie would not be there; everything that changes something is a POST, for
+which Lax does the same as Strict.
+"""
+
+from dataclasses import dataclass, replace
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.accounts import Method, Session, Stage
+from gateway.accounts.core import derived, new_secret
+from gateway.console.context import Services, Viewer, roles_of, services_of
+from gateway.model.envelope import fold
+from gateway.settings import ConsoleSettings
+
+_FIELD = 43
+"""Characters of a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """The names and attributes of our cookies."""
+
+    session: str
+    visit: str
+    path: str
+    secure: bool
+
+    @classmethod
+    def of(cls, settings: ConsoleSettings) -> "Jar":
+        """``__Host-`` (no other host, no other path can set it) where it is allowed: https, at the root of the host."""
+        prefix = settings.path_prefix
+        kind = ("__Secure-" if prefix else "__Host-") if settings.secure else ""
+        return cls(f"{kind}civicgate", f"{kind}civicgate-visit", prefix or "/", settings.secure)
+
+    def put(self, response: Response, name: str, value: str) -> None:
+        """Give a cookie that ends with the browser (the database ends it earlier)."""
+        response.set_cookie(name, value, path=self.path, secure=self.secure, httponly=True, samesite="lax")
+
+    def drop(self, response: Response, name: str) -> None:
+        """Take a cookie away."""
+        response.delete_cookie(name, path=self.path, secure=self.secure, httponly=True, samesite="lax")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What the cookies of a request say."""
+
+    jar: Jar
+    visit: str
+    fresh: bool
+    """The visit was made just now: the answer must bring it along."""
+    secret: str = ""
+    session: Session | None = None
+
+    @property
+    def csrf(self) -> str:
+        """The token for forms: of the session when there is one, else of the visit."""
+        return derived(self.secret if self.session else self.visit, "csrf")
+
+
+async def arrive(request: Request) -> Arrival:
+    """Read the cookies. Raises StoreError."""
+    services = services_of(request)
+    jar = Jar.of(services.settings.console)
+    secret, visit = request.cookies.get(jar.session, ""), request.cookies.get(jar.visit, "")
+    session = await services.accounts.sessions.find(secret) if len(secret) == _FIELD else None
+    fresh = len(visit) != _FIELD
+    return Arrival(jar, new_secret() if fresh else visit, fresh, secret if session else "", session)
+
+
+def arrival_of(request: Request) -> Arrival:
+    """What :func:`arrive` found for this request."""
+    found: Arrival = request.state.arrival
+    return found
+
+
+def greet(request: Request, response: Response) -> None:
+    """Let a stranger's browser keep the visit that the forms on this page are bound to."""
+    arrival = arrival_of(request)
+    if arrival.fresh and arrival.session is None:
+        arrival.jar.put(response, arrival.jar.visit, arrival.visit)
+
+
+def viewer_for(arrival: Arrival, services: Services, client: str) -> Viewer:
+    """Who that is; nobody before the login is complete."""
+    session = arrival.session
+    if session is None or session.stage is not Stage.FULL:
+        return Viewer("", csrf=arrival.csrf, client=client)
+    found = person(services, session.address, session.name, session.roles, admin=session.admin)
+    local = session.method is Method.PASSWORD
+    return replace(found, session=session.id, csrf=arrival.csrf, client=client, local=local)
+
+
+def person(
+    services: Services, address: str, name: str = "", claimed: frozenset[str] = frozenset(), *, admin: bool = False
+) -> Viewer:
+    """The viewer of an address: name and roles from the directory, ``claimed`` roles on top."""
+    found = services.directory.person(address)
+    roles = roles_of(services.directory, address) | claimed
+    return Viewer(
+        found.address if found else fold(address),
+        found.name if found else name,
+        roles,
+        admin or services.settings.console.admin_role in roles,
+    )
