@@ -50,8 +50,8 @@ _MARKS = (
 """Place, octets, meaning. OneNote: MS-ONESTORE section 2.3.1; shortcuts: MS-SHLLINK section 2.1."""
 _FAT = ((54, b"FAT1"), (82, b"FAT32"), (3, b"NTFS    "), (3, b"EXFAT   "))
 _BOOT = b"\x55\xaa"
-_FIRST = rb"\A(?:\xef\xbb\xbf)?(?:\s|[;#][^\n]*\n)*+"
-"""Behind empty lines and comments."""
+_FIRST = rb"\A(?:\xef\xbb\xbf)?\s*+(?:[;#][^\n]*+\n\s*+)*(?![;#][^\n]*+\n)"
+"""Behind empty lines and comments, all of them."""
 _CELL = rb"(?:\A|[\n,;\t\"])\s*[=+@-][^\n]{0,200}?"
 """A formula's beginning in CSV."""
 _IN_TEXT = tuple(

@@ -193,7 +193,7 @@ _TEXT64 = re.compile(rb"(?<![A-Za-z0-9+/])(?=(?:%b){2}|%b)[A-Za-z0-9+/]{12,400}=
 _HEX = re.compile(rb"(?<![0-9A-Za-z])(?:0[xX])?(?:[2-7][0-9A-Fa-f]){9,200}(?![0-9A-Za-z])")
 _SPACED = re.compile(rb"(?<![0-9A-Za-z])(?:[23][0-9A-Fa-f][ :,]){8,60}[23][0-9A-Fa-f](?![0-9A-Za-z])")
 _ESCAPED = re.compile(rb"(?:(?:\\x|\\u00)[2-7][0-9A-Fa-f]){9,200}")
-_QUOTED = re.compile(rb"(?<![\w.=+/-])[\w.=+/-]*+(?:%(?:25){0,3}[2-7][0-9A-Fa-f][\w.=+/-]{0,400}+){1,200}+")
+_QUOTED = re.compile(rb"(?<![\w.=+/-])[\w.=+/-]*+(?:%(?:25){0,3}[2-7][0-9A-Fa-f][\w.=+/-]{0,400}+){1,200}")
 _QUOTED_DIGIT = re.compile(rb"%(?:25){0,3}3\d")
 _FEW, _LONG = 6, 4000
 """Coded digits that an address on the web may hold by chance, and octets of one that are looked at."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from gateway.checks.hosts import below, target_of
 from gateway.checks.tags import Tags, attributes
+from gateway.mime.rounds import behind
 
 HTML_SCRIPT = "html-script"
 HTML_SMUGGLING = "html-smuggling"
@@ -35,7 +36,9 @@ _DELIVERS = re.compile(
     re.IGNORECASE,
 )
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}+")
-_NUMBERS = re.compile(rb"(?:(?:0x[0-9a-f]{1,2}|\d{1,3})\s*+,\s*+){8,}+", re.IGNORECASE)
+_NUMBER = rb"(?:(?:0x[0-9a-f]{1,2}|\d{1,3})\s*+,\s*+)"
+_NUMBERS = re.compile(_NUMBER + rb"{8}", re.IGNORECASE)
+_MORE_NUMBERS = re.compile(_NUMBER + rb"{1,1000}", re.IGNORECASE)
 _MUCH, _MANY = 600, 200
 """Characters of base64 or numbers in a list that hold a file."""
 _CARRIER = re.compile(
@@ -95,9 +98,14 @@ def _unpacks(data: bytes) -> str:
 
 
 def _holds_file(data: bytes) -> bool:
-    return any(match.end() - match.start() >= _MUCH for match in _BASE64.finditer(data)) or any(
-        match[0].count(b",") >= _MANY for match in _NUMBERS.finditer(data)
-    )
+    if any(match.end() - match.start() >= _MUCH for match in _BASE64.finditer(data)):
+        return True
+    position = 0
+    while match := _NUMBERS.search(data, position):
+        position = behind(_MORE_NUMBERS, data, match.end())
+        if data.count(b",", match.start(), position) >= _MANY:
+            return True
+    return False
 
 
 def _may_carry(data: bytes, start: int, end: int) -> bool:

@@ -23,7 +23,9 @@ NAMES = ("a", "area", "form", "base", "meta", "script", "svg", "embed", "object"
 _SCRIPTED = (rb"<[a-z0-9_-]{1,20}:script[\s/>]", rb"javascript:", rb"vbscript:", rb"[\s\"'/]on[a-z]{3,20}\s*=")
 _CARRYING = (rb"data\s*[:&]", rb"=\s*[\"']?[\x00-\x20dat]{0,8}&")
 """Signs of scripts and of enclosed files outside the names of tags."""
-_ATTRIBUTES = re.compile(rb"""(?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+>""")
+_QUOTED = rb"""(?:"[^"]*+"|'[^']*+')"""
+_ATTRIBUTES = re.compile(rb"[^=>]*+(?:=\s*+(?:%b|(?!%b))[^=>]*+)*>" % (_QUOTED, _QUOTED))
+"""Every round has one way to match: it is gone back over once at most."""
 _ATTRIBUTE = re.compile(rb"""([^\s"'>/=]+)(?:\s*+=\s*+(?:"([^"]*+)"?|'([^']*+)'?|([^\s"'>]++)))?""")
 """The last value of a tag that is cut counts as far as it goes."""
 _END = len(NAMES) - 1

@@ -7,11 +7,15 @@ there, as Postfix and Python read it, with a defect for those who read on. Refus
 import re
 from typing import NamedTuple
 
+from gateway.mime.rounds import behind
 from gateway.mime.tree import Buffer, DefectCode, Field, Limits, Part, Span
 from gateway.mime.words import decode_words, header_text
 
-_FIELD = re.compile(rb"([!-9;-~]*+)([ \t]*+:)[^\n]*+(?:\n[ \t][^\n]*+)*+\n?+")
+_FIELD = re.compile(rb"([!-9;-~]*+)([ \t]*+:)[^\n]*+(?:\n[ \t][^\n]*+){0,1000}\n?+")
+_MORE_LINES = re.compile(rb"(?:[ \t][^\n]*+\n?+){1,1000}")
+"""Of a field that is folded more than a thousand times."""
 _WHITESPACE_LINE = re.compile(rb"\n[ \t]++\r?(?:\n|\Z)")
+_SPACE = b" \t"
 _ONCE = frozenset(
     {"from", "sender", "reply-to", "to", "cc", "bcc", "subject", "date", "message-id", "in-reply-to", "references"}
 )
@@ -107,6 +111,8 @@ def _read_fields(
         raw = match[1]
         name = names.get(raw) or raw.decode("ascii").lower()
         colon, end = match.end(2), match.end()
+        if end < size and block[end] in _SPACE:
+            end = behind(_MORE_LINES, block, end)
         stop = end - 1 if block[end - 1] == 10 else end
         if stop > colon and block[stop - 1] == 13:
             stop -= 1

@@ -9,9 +9,11 @@ import html as entities
 import re
 
 from gateway.mime.anyof import AnyOf
+from gateway.mime.rounds import behind
 
 _OPEN = re.compile(r"<(?=[a-zA-Z!?]|/[a-zA-Z])")
-_TAG = re.compile(r"""</?([a-zA-Z][^\s/>]*+)((?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+)>""")
+_TAG = re.compile(r"</?([a-zA-Z][^\s/>]*+)")
+_ATTRIBUTES = re.compile(r"""(?:[^=>]++|=\s*+(?:"[^"]*+"|'[^']*+')?){1,1000}""")
 _CLEAR_TAG = re.compile(
     r"""</?([a-zA-Z][a-zA-Z0-9:-]*)((?:\s+[a-zA-Z][\w:-]*(?:="[^"<>]*"|='[^'<>]*')?)*)\s*/?>""", re.ASCII
 )
@@ -200,24 +202,28 @@ class _Reader:
         if source[start + 1] in "!?":
             self._pass_declaration(start)
             return
-        match = None if self.broken else _TAG.match(source, start)
-        if match is None:
-            self.broken = True
-            match = _PLAIN_TAG.match(source, start)
-            assert match is not None  # _OPEN saw its first letter, the rest matches anything
-            if not match[0].endswith(">"):
-                self.out.append(match[0])
-                self.position = match.end()
+        if not self.broken:
+            match = _TAG.match(source, start)
+            assert match is not None  # _OPEN saw its first letter
+            end = behind(_ATTRIBUTES, source, match.end())
+            if source.startswith(">", end):
+                self.position = end + 1
+                self._pass_tag(match[1].lower(), source[match.end() : end], source[start + 1] == "/")
                 return
-        self._pass_tag(match)
-
-    def _pass_tag(self, match: re.Match[str]) -> None:
-        name, attributes = match[1].lower(), match[2]
+            self.broken = True
+        match = _PLAIN_TAG.match(source, start)
+        assert match is not None  # the rest matches anything
         self.position = match.end()
-        if self.visible and self._is_hidden(name, attributes, match[0].startswith("</")):
+        if match[0].endswith(">"):
+            self._pass_tag(match[1].lower(), match[2], source[start + 1] == "/")
+        else:
+            self.out.append(match[0])
+
+    def _pass_tag(self, name: str, attributes: str, closing: bool) -> None:
+        if self.visible and self._is_hidden(name, attributes, closing):
             return
         if name in _SILENT:
-            self._pass_silent(name, match)
+            self._pass_silent(name, closing)
         elif mark := _mark_of(name):
             self.out.append(mark)
         if attributes and (name in _SPEAKING or "title" in attributes):
@@ -235,9 +241,9 @@ class _Reader:
         self.concealed, self.depth = name, 1
         return True
 
-    def _pass_silent(self, name: str, match: re.Match[str]) -> None:
+    def _pass_silent(self, name: str, closing: bool) -> None:
         """Pass a script or style sheet; one that never ends is shown. Its closing tag is read as any tag."""
-        if name in self.endless or match[0].startswith("</"):
+        if name in self.endless or closing:
             return
         end = _SILENT[name].search(self.source, self.position)
         if end is None:

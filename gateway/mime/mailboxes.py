@@ -16,7 +16,7 @@ _SIMPLE = re.compile(
 )
 _PIECE = re.compile(
     r"=\?[^?\s]*\?[bBqQ]\?[^?\s]*\?="  # an encoded word is one piece, commas and all
-    r'|"(?:[^"\\]|\\.)*+"'
+    r'|"[^"\\]*+(?:\\.[^"\\]*+)*"'
     r"|\[[^\[\]\s]*+\]"  # domain literal
     r"|\s++|[<>,;:()]|\\.?"
     r'|[^\s<>,;:()"\\\[=]++|["\[=]',

@@ -17,10 +17,10 @@ _CACHED = 200
 _MAX_PARAMETERS = 200
 _NAME = r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+"
 _MEDIA_TYPE = re.compile(rf"({_NAME})/({_NAME})\s*\Z")
-_QUOTED = r'"(?:[^"\\]|\\.)*+"'
+_QUOTED = r'"[^"\\]*+(?:\\.[^"\\]*+)*"'
 _COMMENT_PIECE = re.compile(rf"{_QUOTED}|[()]|\\.|[^\"()\\]++|[\"\\]", re.DOTALL)
 _PARAMETER = re.compile(
-    rf';\s*+(?:([^\s=;"]++)\s*+=\s*+({_QUOTED}|"[^"]*+\Z|[^;]*+))?+([^;]*+)',
+    rf';\s*+(?:([^\s=;"]++)\s*+=\s*+({_QUOTED}|"[^"]*+\Z|[^;]*+))?([^;]*+)',
     re.DOTALL,
 )
 _SECTION = re.compile(r"([^*]+)(?:\*([0-9]{1,3}))?(\*)?\Z")

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Sequence
 
 from gateway.mime.quoting import split_quoted_html
+from gateway.mime.rounds import behind
 
 _TOP = re.compile(
     r"<!--(?:-?>|.*?(?:--!?>|\Z))"
@@ -24,7 +25,7 @@ _HIDDEN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _END = re.compile(r"</(?:body|html)\b", re.IGNORECASE)
-_TAG_END = re.compile(r"""(?:[^"'>]|"[^"]*+"|'[^']*+')*+>""")
+_IN_TAG = re.compile(r"""(?:[^"'>]++|"[^"]*+"|'[^']*+'){1,1000}""")
 
 _LEGEND = (
     "border:2px solid #000000;padding:8px;margin:0 0 12px 0;font-weight:bold;color:#000000;background-color:#ffffff"
@@ -42,8 +43,8 @@ def top_of_body(source: str) -> int:
     fallback = 0
     for match in _TOP.finditer(source):
         if match["body"]:
-            end = _TAG_END.match(source, match.end())
-            return end.end() if end else fallback
+            end = behind(_IN_TAG, source, match.end())
+            return end + 1 if source.startswith(">", end) else fallback
         if match["head"]:
             fallback = match.end()
     return fallback
