@@ -1,11 +1,11 @@
 """Decides where a message is read: small ones here and now, larger ones in an inspection process.
 
 Refuses to let one message hold up another: what is large has a process (and a queue) apart from what is middling, a
-small message that turns out to be costly goes there too, and pictures whose words are read have a third. A check that
-got no answer is a failure, never «nothing found» (design section 1, promise 3).
+small message that turns out to be costly goes there too, and pictures whose words are read have a third; a queue whose
+processes are busy for long gets another (:mod:`gateway.checks.lanes`). A check that got no answer is a failure, never
+«nothing found» (design section 1, promise 3).
 """
 
-import asyncio
 import hashlib
 import pickle
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from gateway.checks import hosts
 from gateway.checks.apart import Apart
 from gateway.checks.child import Depth, Terms, inspect_as_told
 from gateway.checks.inside import NeedsPicturesError, NeedsReader, elsewhere
+from gateway.checks.lanes import NOT_FREE, Lane
 from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, Means, inspect
-from gateway.checks.processes import InspectionProcess
 from gateway.checks.rescan import ELSEWHERE
 from gateway.checks.scanner import Scanner
-from gateway.errors import CivicgateError, ControlError
+from gateway.errors import ControlError
 from gateway.mime.tree import Buffer
 from gateway.model.envelope import Envelope
 from gateway.model.finding import Check, ControlFailure, Finding, Questions
@@ -41,7 +41,8 @@ _INLINE = Means(INLINE_CANDIDATES, elsewhere, INLINE_PARTS)
 _INLINE_ALL_SEEN = replace(_INLINE, out=ELSEWHERE)
 """The same, and a message of which clamd may not see everything is looked at in a process."""
 _KEPT_SCANNERS = 4
-_NOT_FREE = "no inspection process became free"
+_MORE = 2
+"""Processes that the queue of middling messages may have beyond its own while these are busy for long."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,9 +76,9 @@ class Inspector:
         self._types: dict[str, InformationType] = {}
         self._scanners: dict[frozenset[str], Scanner] = {}
         self._keys: dict[Questions, str] = {}
-        self._middling = _Lane(settings)
-        self._large = _Lane(settings)
-        self._pictures = _Lane(settings)
+        self._middling = Lane(settings, _MORE)
+        self._large = Lane(settings, 1)
+        self._pictures = Lane(settings, 1)
         self.use(types)
 
     def use(self, types: Sequence[InformationType]) -> None:
@@ -176,7 +177,7 @@ class Inspector:
             depth = Depth.ATTACHMENTS if self._settings.attachments else Depth.MESSAGE
             items = await self._to_depth(message, envelope, questions, depth, apart)
         except ControlError as error:
-            if not self._settings.attachments or error.reason == "unavailable" or error.detail == _NOT_FREE:
+            if not self._settings.attachments or error.reason == "unavailable" or error.detail == NOT_FREE:
                 raise
             return await self._without_attachments(message, envelope, questions, error, apart)
         return Inspected(items, (), asked)
@@ -258,98 +259,8 @@ class Inspector:
         buffer = message.buffer
         return (buffer if isinstance(buffer, bytes) else buffer[:]).count(b"<") <= INLINE_TAGS
 
-    def _lane(self, message: SpooledMessage) -> "_Lane":
+    def _lane(self, message: SpooledMessage) -> Lane:
         return self._large if message.size >= LARGE else self._middling
-
-
-class _Lane:
-    """Some inspection processes and the queue before them."""
-
-    def __init__(self, settings: InspectionSettings) -> None:
-        self._settings = settings
-        self._free = asyncio.Semaphore(settings.processes)
-        self._idle: list[InspectionProcess] = []
-        self._ending: set[asyncio.Future[str]] = set()
-
-    def start(self) -> None:
-        if not self._idle:
-            self._idle.append(InspectionProcess(self._settings))
-
-    async def close(self) -> None:
-        idle, self._idle = self._idle, []
-        for process in idle:
-            self._end(process)
-        await asyncio.gather(*self._ending)
-
-    async def call(
-        self,
-        function: Callable[..., Any],
-        message: SpooledMessage,
-        arguments: Callable[[str], tuple[Any, ...]],
-        tells: str = "",
-        file: int = -1,
-    ) -> Any:
-        """Run the function in a free process. ``arguments``: made from the digest that the process already knows.
-
-        ``file``: as in :meth:`InspectionProcess.call`.
-        """
-        try:
-            async with asyncio.timeout(self._settings.timeout):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise ControlError("timeout", _NOT_FREE) from error
-        try:
-            return await self._call(self._take(), function, message, arguments, tells, file)
-        finally:
-            self._free.release()
-
-    async def _call(
-        self,
-        process: InspectionProcess,
-        function: Callable[..., Any],
-        message: SpooledMessage,
-        arguments: Callable[[str], tuple[Any, ...]],
-        tells: str,
-        file: int,
-    ) -> Any:
-        healthy = ended = False
-        try:
-            await process.ready()
-            async with asyncio.timeout(self._settings.timeout):
-                result = await process.call(function, message, arguments(process.told), file)
-            healthy = True
-            process.told = tells or process.told
-        except TimeoutError as error:
-            raise ControlError("timeout", f"inspection took over {self._settings.timeout:g} s") from error
-        except ControlError as error:
-            ended = True
-            how = await asyncio.shield(self._end(process))
-            raise ControlError(error.reason, f"{error.detail} ({how})") from error
-        except CivicgateError:
-            healthy = True
-            raise
-        finally:
-            if healthy:
-                self._idle.append(process)
-            elif not ended:
-                self._end(process)
-        return result
-
-    def _take(self) -> InspectionProcess:
-        while self._idle:
-            process = self._idle.pop()
-            if process.alive:
-                return process
-            self._end(process)
-        return InspectionProcess(self._settings)
-
-    def _end(self, process: InspectionProcess) -> "asyncio.Future[str]":
-        """Kill it; it is waited for in a thread, since the kernel may need a while to free its memory."""
-        process.close()
-        future = asyncio.get_running_loop().run_in_executor(None, process.reap)
-        self._ending.add(future)
-        future.add_done_callback(self._ending.discard)
-        return future
 
 
 def _failures(asked: frozenset[Check], reason: str, detail: str) -> tuple[ControlFailure, ...]:
