@@ -9,7 +9,11 @@ from datetime import datetime
 from sqlalchemy import select
 
 from gateway.accounts.core import Core, utc_now
+from gateway.accounts.door import Door
+from gateway.accounts.passwords import Hashes
+from gateway.accounts.people import People
 from gateway.accounts.sessions import Sessions
+from gateway.accounts.throttle import Throttle
 from gateway.accounts.tokens import Tokens
 from gateway.settings import ConsoleSettings, Settings
 from gateway.store.database import Database
@@ -22,7 +26,10 @@ class Accounts:
 
     def __init__(self, database: Database, settings: ConsoleSettings, clock: Callable[[], datetime] = utc_now) -> None:
         self.core = Core(database, settings, clock)
+        hashes, throttle = Hashes(), Throttle(self.core)
         self.sessions = Sessions(self.core)
+        self.people = People(self.core, hashes, throttle)
+        self.door = Door(self.core, self.people, self.sessions, throttle, hashes)
         self.tokens = Tokens(self.core)
 
     def use(self, settings: ConsoleSettings) -> None:

@@ -147,21 +147,25 @@ class Sessions:
     async def promote(self, secret: str, stage: Stage) -> str | None:
         """The same person one step further, under a new secret; the old one opens nothing any more.
 
-        None when the old one was gone already: of two promotions at the same instant one wins.
+        None when the old one was gone already: of two promotions at the same instant one wins. Raises StoreError.
         """
         fresh = new_secret()
 
         async def work(connection: AsyncConnection) -> bool:
-            row = (await connection.execute(_QUERY.where(session.c.digest == digest(secret)))).mappings().first()
-            gone = await connection.execute(delete(session).where(session.c.digest == digest(secret)))
-            if row is None or not gone.rowcount:
-                return False
-            old = _session(row)
-            visit = Visit(old.method, old.client, old.agent, old.name, old.roles, old.hint)
-            await self.add(connection, fresh, old.address, stage, visit)
-            return True
+            return await self.replace(connection, secret, fresh, stage)
 
         return fresh if await self._core.database.write(work) else None
+
+    async def replace(self, connection: AsyncConnection, secret: str, fresh: str, stage: Stage) -> bool:
+        """:meth:`promote` inside the caller's transaction, to the secret ``fresh``."""
+        row = (await connection.execute(_QUERY.where(session.c.digest == digest(secret)))).mappings().first()
+        gone = await connection.execute(forgetting(secret))
+        if row is None or not gone.rowcount:
+            return False
+        old = _session(row)
+        visit = Visit(old.method, old.client, old.agent, old.name, old.roles, old.hint)
+        await self.add(connection, fresh, old.address, stage, visit)
+        return True
 
     async def list(self, address: str) -> tuple[Session, ...]:
         """Whoever is logged in as this person, the last click first."""
@@ -188,6 +192,11 @@ class Sessions:
             return True
 
         return await self._core.database.write(work)
+
+
+def forgetting(secret: str) -> Delete:
+    """The statement that ends one session by its secret."""
+    return delete(session).where(session.c.digest == digest(secret))
 
 
 def ending(address: str, but: str = "") -> Delete:
