@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,9 +27,11 @@ from gateway.deliver import NextHop
 from gateway.directory import Directory, load_directory
 from gateway.errors import CivicgateError, ConfigError, NextHopError
 from gateway.front.limits import Admission
+from gateway.front.milter import MilterSession
 from gateway.front.porch import Porch
 from gateway.front.proxy import Arrival
 from gateway.front.smtp import GatewaySession
+from gateway.front.sockets import unix_socket
 from gateway.hold import Delivery, DeliveryResult, Hold, Outbox, open_hold
 from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS, Tally
 from gateway.model.verdict import Transform
@@ -45,7 +47,7 @@ from gateway.spool import Spool
 from gateway.transform import Planned, Transformer, plan
 
 _RESTART_ONLY = (
-    "workers", "listeners", "metrics", "spool", "store", "next_hop", "clamd", "inspection", "hold", "outbox", "notices",
+    "workers", "listeners", "milter", "metrics", "spool", "store", "next_hop", "clamd", "inspection", "hold", "outbox", "notices",
 )  # fmt: skip
 """Slices that a reload does not change: said in the log when they differ."""
 
@@ -92,8 +94,10 @@ class _Replies(Tally):
 class Gateway:
     """One worker process: listeners, pipeline, outbox."""
 
-    def __init__(self, settings: Settings, config: Path) -> None:
+    def __init__(self, settings: Settings, config: Path, sockets: Mapping[str, socket.socket] | None = None) -> None:
+        """``sockets``: the unix sockets that the workers share, by listener; missing ones are made here."""
         self.settings = settings
+        self._sockets = sockets or {}
         self._config = config
         self.log = logger(settings.log)
         self._servers: list[asyncio.Server] = []
@@ -187,6 +191,23 @@ class Gateway:
                 )
             )
 
+        await self._listen_beside(loop)
+
+    async def _listen_beside(self, loop: asyncio.AbstractEventLoop) -> None:
+        """For mail servers that ask."""
+        settings = self.settings.milter
+        for listener in settings.listeners:
+            admission = Admission(listener.name, _share(settings.max_connections, self.settings), 0)
+            self._admissions.append(admission)
+            make = partial(MilterSession, listener, settings, self.pipeline, admission, loop)
+            if listener.path is None:
+                to = listener.endpoint
+                server = await loop.create_server(make, to.host, to.port, reuse_port=True, backlog=1024)
+            else:
+                shared = self._sockets.get(listener.name) or unix_socket(listener)
+                server = await loop.create_unix_server(make, sock=shared, backlog=1024)
+            self._servers.append(server)
+
     def _trusts(self, address: str) -> bool:
         return self.pipeline.trusts(address)
 
@@ -277,8 +298,11 @@ class Gateway:
 
 def _connections(settings: Settings) -> tuple[int, int]:
     """Connections that one worker takes: in all, and of one client."""
-    workers = settings.workers or os.cpu_count() or 1
-    return -(-settings.smtp.max_connections // workers), settings.smtp.max_connections_per_client
+    return _share(settings.smtp.max_connections, settings), settings.smtp.max_connections_per_client
+
+
+def _share(total: int, settings: Settings) -> int:
+    return -(-total // (settings.workers or os.cpu_count() or 1))
 
 
 def _calm_collector() -> None:
@@ -288,11 +312,11 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 50, 50)
 
 
-async def serve(settings: Settings, config: Path) -> int:
-    """Run one worker until SIGTERM or SIGINT. Returns the exit code."""
+async def serve(settings: Settings, config: Path, sockets: Mapping[str, socket.socket] | None = None) -> int:
+    """Run one worker until SIGTERM or SIGINT. Returns the exit code. ``sockets``: see :class:`Gateway`."""
     loop = asyncio.get_running_loop()
     started, stop, tasks = asyncio.Event(), asyncio.Event(), set[asyncio.Task[None]]()
-    gateway = Gateway(settings, config)
+    gateway = Gateway(settings, config, sockets)
 
     async def reload_once_started() -> None:
         await started.wait()

@@ -10,7 +10,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -145,6 +145,51 @@ class NextHopSettings(Slice):
     """Transactions on one connection at most."""
 
 
+class MilterListenerSettings(Slice):
+    """One socket on which mail servers ask."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    address: str
+    """``unix:PATH`` or ``HOST:PORT``."""
+    mode: str = Field(default="0660", pattern=r"^0?[0-7]{3}$")
+    """Of a unix socket."""
+    group: str = ""
+    """Of a unix socket: the mail server's; empty: ours."""
+    direction: ListenerDirection = ListenerDirection.AUTO
+
+    @field_validator("address")
+    @classmethod
+    def _somewhere(cls, value: str) -> str:
+        if value.startswith("unix:"):
+            if not value.removeprefix("unix:"):
+                raise ValueError("names no path behind unix:")
+        else:
+            _endpoint(value)
+        return value
+
+    @property
+    def path(self) -> Path | None:
+        """Of a unix socket, else None."""
+        return Path(self.address.removeprefix("unix:")) if self.address.startswith("unix:") else None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Of a TCP socket."""
+        return Endpoint.model_validate(_endpoint(self.address))
+
+
+class MilterSettings(Slice):
+    """The milter front, for mail servers that ask rather than hand over."""
+
+    listeners: tuple[MilterListenerSettings, ...] = ()
+    command_timeout: Seconds = 20.0
+    """For the answer to MAIL and RCPT; Postfix waits 30 s."""
+    message_timeout: Seconds = 270.0
+    """For the verdict and the changes; Postfix waits 300 s."""
+    idle_timeout: Seconds = 3600.0
+    max_connections: int = Field(default=1000, ge=1)
+
+
 class SpoolSettings(Slice):
     """Where messages lie while they are looked at."""
 
@@ -157,8 +202,45 @@ class StoreSettings(Slice):
     """Where held mail and the outbox are kept."""
 
     directory: Path = Path("var/store")
+    database: str = "sqlite"
+    """``sqlite``: a file in ``directory``; or ``postgresql://USER@HOST:PORT/NAME``, without the password."""
+    password_file: Path | None = None
+    """PostgreSQL's password; None: in the environment (CIVICGATE_DATABASE_PASSWORD), or none is needed."""
+    bodies: str = "local"
+    """``local``: the folder ``bodies`` in ``directory``; or ``s3://BUCKET/PREFIX``."""
+    s3_endpoint: str = ""
+    """``https://HOST:PORT`` of an S3-compatible server; empty: Amazon's of the region."""
+    s3_region: str = "us-east-1"
+    s3_credentials_file: Path | None = None
+    """In AWS's form (``[default]``, ``aws_access_key_id = …``); None: in the environment, by AWS's names."""
     key_file: Path = Path("var/store/body.key")
-    """age identity (X25519) that seals bodies; made on first start when missing."""
+    """age identities (X25519) that open bodies; made on first start when missing."""
+
+    @field_validator("database")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if value == "sqlite":
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
+            raise ValueError("is neither sqlite nor postgresql://USER@HOST:PORT/NAME")
+        if parts.password is not None or "password" in parse_qs(parts.query):
+            raise ValueError("must not hold the password: it belongs into password_file or the environment")
+        return value
+
+    @field_validator("bodies")
+    @classmethod
+    def _bodies(cls, value: str) -> str:
+        if value != "local" and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?", value):
+            raise ValueError("is neither local nor s3://BUCKET/PREFIX")
+        return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError("is not https://HOST:PORT")
+        return value.rstrip("/")
 
 
 class ClamdSettings(Slice):
@@ -375,6 +457,8 @@ class PolicySettings(Slice):
 
     rules: Path = Path("rules")
     directory: Path = Path("config/directory.yaml")
+    clauses: Path = Path("config/clauses.yaml")
+    """Texts of the clauses that rules name, for people."""
 
 
 class Settings(Slice):
@@ -387,6 +471,7 @@ class Settings(Slice):
     )
     network: NetworkSettings = NetworkSettings()
     smtp: SmtpSettings = SmtpSettings()
+    milter: MilterSettings = MilterSettings()
     next_hop: NextHopSettings = NextHopSettings()
     spool: SpoolSettings = SpoolSettings()
     store: StoreSettings = StoreSettings()
@@ -408,9 +493,17 @@ class Settings(Slice):
         twice = [name for number, name in enumerate(names) if name in names[:number]]
         if twice:
             raise ValueError(f"two are named «{twice[0]}»")
-        if not value:
-            raise ValueError("at least one is needed")
         return value
+
+    @model_validator(mode="after")
+    def _somewhere_to_listen(self) -> "Settings":
+        if not self.listeners and not self.milter.listeners:
+            raise ValueError("listeners: at least one is needed, here or under milter")
+        names = [listener.name for listener in (*self.listeners, *self.milter.listeners)]
+        twice = [name for number, name in enumerate(names) if name in names[:number]]
+        if twice:
+            raise ValueError(f"milter.listeners: two listeners are named «{twice[0]}»")
+        return self
 
 
 def load_settings(path: Path) -> Settings:

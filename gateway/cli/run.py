@@ -21,9 +21,12 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Start the workers and the observer; come back when all have ended."""
-    reserve([*(listener.address for listener in settings.listeners), settings.metrics.address])  # before any change:
+    addresses = [listener.address for listener in settings.listeners]
+    addresses += [listener.endpoint for listener in settings.milter.listeners if listener.path is None]
+    reserve([*addresses, settings.metrics.address])  # before any change:
     _share_metrics(settings.metrics.directory)  # a second gateway must not empty the first one's folder
     from gateway.app import load_policy, own_hostname, serve  # noqa: PLC0415
+    from gateway.front.sockets import unix_socket  # noqa: PLC0415
     from gateway.metrics import RELOADS, forget_process  # noqa: PLC0415
     from gateway.observer import Observer  # noqa: PLC0415
     from gateway.preflight import preflight  # noqa: PLC0415
@@ -45,11 +48,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
         if number == OBSERVER:
             return uvloop.run(_observe(Observer(settings, own_hostname(settings)), log))
-        return uvloop.run(serve(settings, args.config))
+        return uvloop.run(serve(settings, args.config, shared))
 
+    shared = {kept.name: unix_socket(kept) for kept in settings.milter.listeners if kept.path is not None}
     log.info(
         "civicgate starts",
-        listeners=",".join(f"{listener.name}={listener.address}" for listener in settings.listeners),
+        listeners=",".join(f"{kept.name}={kept.address}" for kept in (*settings.listeners, *settings.milter.listeners)),
         metrics=str(settings.metrics.address),
         next_hop=str(settings.next_hop.address),
         rules=len(rules.rules),
@@ -62,7 +66,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         on_exit=forget_process,
         on_refusal=RELOADS.labels("refused").inc,
     )
-    code = parent.run()
+    try:
+        code = parent.run()
+    finally:
+        for kept in settings.milter.listeners:
+            if kept.path is not None:
+                kept.path.unlink(missing_ok=True)
     log.info("civicgate has stopped")
     return code
 

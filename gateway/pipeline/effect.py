@@ -67,7 +67,7 @@ class Effect:
             if verdict.refusal is not None:
                 await self._tell(verdict)
                 return self._with_id(verdict.refusal)
-            groups = [part for group in verdict.groups for part in _by_envelope(group)]
+            groups = [part for group in verdict.groups for part in by_envelope(group)]
             if sum(len(group.recipients) for group in groups) != len(self._envelope.recipients):
                 raise CivicgateError("the verdict does not speak of every recipient")
             if len(groups) == 1 and groups[0].disposition is Disposition.PASS:
@@ -126,20 +126,27 @@ class Effect:
 
     async def _without(self, group: RecipientGroup, error: TransformError, verdict: Verdict) -> Reply:
         """A transform could not be made: the rule that wanted it says what then."""
+        outcome, left = self._instead(group, error)
+        if isinstance(outcome, Reply):
+            return outcome
+        if outcome is Disposition.PASS:
+            return await self._pass(left, verdict)
+        reply = await self._store([left], verdict)
+        self._record.verdict = replace(verdict, groups=(left,))
+        return reply
+
+    def _instead(self, group: RecipientGroup, error: TransformError) -> tuple[Disposition | Reply, RecipientGroup]:
+        """The refusal, or hold or pass and the group as it then is."""
         TRANSFORM_FAILURES.labels(error.code).inc()
         self._record.problem = f"{error.code}: {error.detail}"
         failed = failed_transforms(group.transforms, error)
         outcome = max(map(_on_failure, failed), key=STRENGTH.__getitem__)
         if outcome is Disposition.PASS:
-            rest = tuple(t for t in group.transforms if t not in failed)
-            return await self._pass(replace(group, transforms=rest), verdict)
+            return outcome, replace(group, transforms=tuple(t for t in group.transforms if t not in failed))
         if outcome is Disposition.HOLD:
             order = order_for_failure(failed[0], error)
-            held = replace(group, disposition=Disposition.HOLD, holds=(*group.holds, order))
-            reply = await self._store([held], verdict)
-            self._record.verdict = replace(verdict, groups=(held,))
-            return reply
-        return _TRANSFORM_REFUSED if outcome is Disposition.REJECT else _TRANSFORM_DOWN
+            return outcome, replace(group, disposition=Disposition.HOLD, holds=(*group.holds, order))
+        return _TRANSFORM_REFUSED if outcome is Disposition.REJECT else _TRANSFORM_DOWN, group
 
     # --- store ---------------------------------------------------------------------------------------------------
 
@@ -210,7 +217,7 @@ def _on_failure(transform: Transform) -> Disposition:
     return transform.on_failure
 
 
-def _by_envelope(group: RecipientGroup) -> list[RecipientGroup]:
+def by_envelope(group: RecipientGroup) -> list[RecipientGroup]:
     """Encrypted mail goes to each recipient on its own: the list of keys in one message would betray a Bcc.
 
     What is held stays one item, so that it is decided once; it is parted when it is released.

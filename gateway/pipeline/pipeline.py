@@ -1,6 +1,7 @@
 """The pipeline of one worker process: who is inside, what is offered, and a transaction for everyone who says MAIL."""
 
 from gateway.model.envelope import Client, ListenerDirection
+from gateway.pipeline.beside import BesideOutlet, Server
 from gateway.pipeline.membership import Membership
 from gateway.pipeline.outlet import RelayOutlet
 from gateway.pipeline.services import Services
@@ -95,3 +96,7 @@ class Pipeline:
     def begin(self, client: Client) -> Transaction:
         """Open a transaction for a client; MAIL is its first event."""
         return Transaction(self.services, client, RelayOutlet(self.services))
+
+    def begin_beside(self, client: Client, server: Server) -> Transaction:
+        """The same for a transaction that a mail server holds and lets us look at."""
+        return Transaction(self.services, client, BesideOutlet(self.services, server))

@@ -4,7 +4,7 @@ Refuses to relay for strangers, and addresses that hide where they go.
 """
 
 from gateway.directory import Directory
-from gateway.model.envelope import Direction, Recipient
+from gateway.model.envelope import Direction, Recipient, a_labels
 from gateway.model.reply import Reply
 from gateway.settings import NetworkSettings
 from gateway.wire.command import PathArgument, unquoted
@@ -30,3 +30,9 @@ def resolve(path: PathArgument, *, inside: bool, network: NetworkSettings, direc
         return LITERAL
     direction = (Direction.INTERNAL if internal else Direction.OUTBOUND) if inside else Direction.INBOUND
     return Recipient(address, direction, path.parameters, directory.lists_of(address))
+
+
+def mailbox(address: str) -> str:
+    """The form in which two recipients of a message are one: the domain as the DNS has it, the local part verbatim."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{a_labels(domain)}"

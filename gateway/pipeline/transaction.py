@@ -11,13 +11,13 @@ from functools import cache
 
 from gateway.errors import CivicgateError, ControlError, NextHopError, StoreError
 from gateway.metrics import CONTROL_FAILURES, STAGE_SECONDS, Distribution
-from gateway.model.envelope import Client, Envelope, Recipient, Sender, a_labels
+from gateway.model.envelope import Client, Envelope, Recipient, Sender
 from gateway.model.finding import Check, ControlFailure, Finding, Findings, Questions
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.mishap import mishap
 from gateway.pipeline.outlet import Outlet
-from gateway.pipeline.recipients import RELAY_DENIED, resolve
+from gateway.pipeline.recipients import RELAY_DENIED, mailbox, resolve
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import asked, decide, decide_early
@@ -60,6 +60,7 @@ class Transaction:
         "_times",
         "_used",
         "client",
+        "queue_id",
         "smtputf8",
     )
 
@@ -72,6 +73,8 @@ class Transaction:
         self._recipients: list[Recipient] = []
         self._mailboxes: set[str] = set()
         self.smtputf8 = False
+        self.queue_id = ""
+        """The mail server's own name for the message, when it says one: for the log."""
         self._times: dict[str, float] = {}
         self._used: tuple[str, ...] = ()
         self._begun = self._content_begun = services.clock()
@@ -148,10 +151,9 @@ class Transaction:
 
     def _add(self, recipient: Recipient) -> None:
         """Who is named twice gets the message once, also from the store, and is held and told of once."""
-        local, _, domain = recipient.address.rpartition("@")
-        mailbox = f"{local}@{a_labels(domain)}"
-        if mailbox not in self._mailboxes:
-            self._mailboxes.add(mailbox)
+        name = mailbox(recipient.address)
+        if name not in self._mailboxes:
+            self._mailboxes.add(name)
             self._recipients.append(recipient)
 
     async def _early(self, recipient: Recipient | None, size: int | None = None) -> Reply | None:
@@ -199,6 +201,7 @@ class Transaction:
         arrived = clock()
         self._stage("receive", _receiving, arrived - self._content_begun)
         record = Record(self.envelope, message.size, "", self._times)
+        record.queue_id = self.queue_id
         try:
             reply = await self._act(message, record)
         except CivicgateError as error:

@@ -29,7 +29,7 @@ class Record:
     """Facts of one transaction, collected while it runs."""
 
     __slots__ = (
-        "actions", "envelope", "failures", "message_id", "notes", "problem", "recipients", "size", "times", "total",
+        "actions", "envelope", "failures", "message_id", "notes", "problem", "queue_id", "recipients", "size", "times", "total",
         "verdict", "viruses",
     )  # fmt: skip
 
@@ -48,6 +48,7 @@ class Record:
         """Names of the signatures that the scanner found: for the log, never for the outside."""
         self.notes: list[str] = []
         self.problem = ""
+        self.queue_id = ""
         self.total = 0.0
 
     def matches(self) -> list[RuleMatch]:
@@ -127,6 +128,8 @@ class Recorder:
             "disposition": disposition,
             "reply": str(reply)[:300],
         }
+        if record.queue_id:
+            fields["queue_id"] = record.queue_id
         if envelope.client.login:
             fields["login"] = envelope.client.login
         if matches:

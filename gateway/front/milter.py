@@ -1,0 +1,526 @@
+"""The milter front: a mail server lets us look at each message, and makes the changes that we name.
+
+One connection carries one SMTP session of the server's, with any number of messages; what is known of the client comes
+as macros. Header fields and body chunks go to the spool as they come, without an answer each; MAIL, RCPT and the end
+are answered. Refuses to let a message through that it could not look at: whatever fails is answered with 451, and the
+server's ``milter_default_action`` must be ``tempfail`` for what cannot be answered (docs/milter.md says why).
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
+
+from gateway.errors import ClientError
+from gateway.front.limits import Admission
+from gateway.front.receiver import Receiver
+from gateway.metrics import CONNECTIONS_REFUSED, SMTP_ERRORS
+from gateway.model.envelope import Client, Recipient
+from gateway.model.reply import Reply
+from gateway.pipeline import Pipeline, Transaction
+from gateway.pipeline.mishap import mishap
+from gateway.pipeline.recipients import mailbox
+from gateway.pipeline.rewriting import Change, HeaderEdit
+from gateway.settings import MilterListenerSettings, MilterSettings
+from gateway.wire import milter as wire
+from gateway.wire.command import PathArgument, parse_path
+from gateway.wire.data import BdatDecoder
+from gateway.wire.milter import Action, Answer, Decoder, Event, MilterError, Protocol, Step
+
+EDITS = Action.ADD_HEADER | Action.CHANGE_HEADER | Action.CHANGE_BODY | Action.DELETE_RECIPIENT
+"""What a verdict may ask of the server."""
+_SPOKEN = Protocol.NO_UNKNOWN | Protocol.NO_DATA | Protocol.LEADING_SPACE
+_SILENT = (
+    Protocol.SILENT_CONNECT
+    | Protocol.SILENT_HELO
+    | Protocol.SILENT_HEADER
+    | Protocol.SILENT_END_OF_HEADER
+    | Protocol.SILENT_BODY
+)
+_CONTENT = Protocol.NO_HEADER | Protocol.NO_END_OF_HEADER | Protocol.NO_BODY
+_SILENCE = {
+    Step.CONNECT: Protocol.SILENT_CONNECT,
+    Step.HELO: Protocol.SILENT_HELO,
+    Step.HEADER: Protocol.SILENT_HEADER,
+    Step.END_OF_HEADER: Protocol.SILENT_END_OF_HEADER,
+    Step.BODY: Protocol.SILENT_BODY,
+}
+_MESSAGE = frozenset({Step.MAIL, Step.RCPT, Step.DATA, Step.HEADER, Step.END_OF_HEADER, Step.BODY, Step.END_OF_BODY})
+_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
+_RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
+"""What the store keeps for a later delivery; others are the server's own affair."""
+
+_LATE = Reply.of(451, "4.7.1", "The policy could not be asked in time, please try again later")
+_BROKEN = Reply.of(451, "4.3.0", "Local problem, please try again later")
+_NO_PATH = Reply.of(501, "5.5.4", "That is not a mail address as RFC 5321 writes it")
+_PROGRESS = 20.0
+"""Seconds after which a server that waits for a verdict hears that it is still being made."""
+_PENDING = 256 * 1024
+"""Octets that wait behind an answer before the socket is left alone."""
+
+
+class MilterSession(asyncio.Protocol):
+    """One connection of a mail server."""
+
+    def __init__(
+        self,
+        listener: MilterListenerSettings,
+        settings: MilterSettings,
+        pipeline: Pipeline,
+        admission: Admission,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._listener = listener
+        self._settings = settings
+        self._pipeline = pipeline
+        self._admission = admission
+        self._loop = loop
+        self._decoder = Decoder()
+        self._events: deque[Event] = deque()
+        self._waiting = 0
+        self._task: asyncio.Task[None] | None = None
+        self._out: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+        self._admitted = self._draining = self._paused = False
+        self._step = Step.OPTIONS
+        self._actions = Action(0)
+        self._protocol = Protocol(0)
+        self._macros: dict[Step, dict[str, str]] = {}
+        self._peer: wire.Peer | None = None
+        self._helo = ""
+        self._transaction: Transaction | None = None
+        self._paths: dict[str, set[str]] = {}
+        """How the server named each mailbox."""
+        self._fields: list[bytes] = []
+        self._receiver: Receiver | None = None
+        self._discarded = False
+
+    # --- transport -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the server or let it go; a server that is let go defers its mail."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._admission.enter(self, "") is not None:
+            CONNECTIONS_REFUSED.labels("limit").inc()
+            transport.close()
+            return
+        self._admitted = True
+        self._heard = self._loop.time()
+        self._timer = self._loop.call_later(self._settings.idle_timeout, self._tick)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The server is gone, and with it what it had not yet handed over: it keeps the message."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._admitted:
+            self._admission.leave(self, "")
+            self._admitted = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self._forget_message()
+        self._transport = None
+        self._events.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Packets: taken in order, each when the one before has its answer."""
+        self._heard = self._loop.time()
+        try:
+            for event in self._decoder.feed(data):
+                self._events.append(event)
+                self._waiting += len(event.data)
+        except MilterError as error:
+            self._out_of_step(error)
+            return
+        if self._task is None:
+            self._go_on()
+        elif self._waiting > _PENDING and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """The server does not read what we change."""
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def _tick(self) -> None:
+        """Let a server go that says nothing for long: it may be dead, and its host with it."""
+        quiet = self._loop.time() - self._heard
+        if self._task is None and quiet >= self._settings.idle_timeout:
+            CONNECTIONS_REFUSED.labels("timeout").inc()
+            self.cut()
+            return
+        self._timer = self._loop.call_later(max(1.0, self._settings.idle_timeout - quiet), self._tick)
+
+    def drain(self) -> None:
+        """The gateway stops: between two messages the connection ends, in the middle of one after its answer."""
+        self._draining = True
+        if self._task is None and self._transaction is None:
+            self.cut()
+
+    def cut(self) -> None:
+        """End now, unless an answer is being made."""
+        if self._task is None and self._transport is not None:
+            self._transport.close()
+
+    def _out_of_step(self, error: MilterError) -> None:
+        SMTP_ERRORS.labels("milter").inc()
+        mishap("milter", problem=error.detail)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Take events until one needs to wait for something. Answers leave together."""
+        while self._events and self._task is None and self._transport is not None:
+            event = self._events.popleft()
+            self._waiting -= len(event.data)
+            try:
+                work = self._take(event)
+            except MilterError as error:
+                self._out_of_step(error)
+                return
+            if work is not None:
+                self._task = self._loop.create_task(self._work(event.step, work))
+        self._flush()
+        if self._paused and self._waiting <= _PENDING and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        if self._draining and self._task is None and self._transaction is None and not self._events:
+            self.cut()
+
+    async def _work(self, step: Step, work: Coroutine[object, object, None]) -> None:
+        """One event that waits. Whatever goes wrong in it is a 451 for the server, and ours to read about."""
+        try:
+            async with asyncio.timeout(self._deadline(step)):
+                await work
+        except asyncio.CancelledError:
+            self._forget_message()
+            raise
+        except TimeoutError:
+            self._give_up(step, _LATE)
+        except ClientError as error:
+            SMTP_ERRORS.labels("command").inc()
+            self._give_up(step, error.reply)
+        except MilterError as error:
+            self._out_of_step(error)
+        except Exception:  # noqa: BLE001 - nobody awaits this task
+            mishap("milter", step=step.name)
+            self._give_up(step, _BROKEN)
+        finally:
+            self._task = None
+            if self._transport is None:
+                self._forget_message()
+        self._go_on()
+
+    def _deadline(self, step: Step) -> float:
+        return self._settings.message_timeout if step is Step.END_OF_BODY else self._settings.command_timeout
+
+    def _give_up(self, step: Step, reply: Reply) -> None:
+        """Say why, where the protocol has a place for it."""
+        if step is not Step.RCPT:
+            self._forget_message()
+        if wire.ALLOWED[step] and self._is_answered(step):
+            self._refuse(step, reply)
+        elif self._transport is not None:
+            self._transport.abort()
+
+    def _take(self, event: Event) -> Coroutine[object, object, None] | None:
+        """Do what an event asks; what must wait comes back as a coroutine."""
+        step = event.step
+        if step is Step.BODY:
+            return self._content(event.data, step)
+        if step is Step.HEADER:
+            name, value = wire.read_header(event)
+            self._fields.append(self._field(name, value))
+            self._answer(step, Answer.CONTINUE)
+        elif step is Step.MACROS:
+            what, macros = wire.read_macros(event)
+            if what is not None:
+                self._macros[what] = macros
+        elif step is Step.MAIL:
+            self._forget_message()
+            return self._mail(event)
+        elif step is Step.RCPT:
+            return self._rcpt(event)
+        elif step is Step.END_OF_HEADER:
+            return self._content(b"", step)
+        elif step is Step.END_OF_BODY:
+            return self._end(event.data)
+        else:
+            self._take_rest(event)
+        return None
+
+    def _take_rest(self, event: Event) -> None:
+        """What comes once a connection, or is no part of a message."""
+        step = event.step
+        match step:
+            case Step.OPTIONS:
+                self._negotiate(wire.read_options(event))
+            case Step.CONNECT:
+                self._peer = wire.read_peer(event)
+                self._answer(step, Answer.CONTINUE)
+            case Step.HELO:
+                self._helo = "".join(event.strings())
+                self._answer(step, Answer.CONTINUE)
+            case Step.DATA | Step.UNKNOWN:
+                self._answer(step, Answer.CONTINUE)
+            case Step.ABORT:
+                self._forget_message()
+                for known in _MESSAGE:
+                    self._macros.pop(known, None)
+            case Step.QUIT_AND_STAY:
+                self._forget_message()
+                self._macros.clear()
+                self._peer, self._helo = None, ""
+            case _:
+                self._forget_message()
+                if self._transport is not None:
+                    self._transport.close()
+
+    def _negotiate(self, offered: wire.Options) -> None:
+        """Ask for the steps that the rules need, and say to which we shall not answer."""
+        wanted = _SPOKEN | _SILENT
+        if Protocol.SILENT_BODY not in offered.protocol:
+            wanted |= Protocol.SKIP
+        if not self._pipeline.services.rules.rules:
+            wanted |= _CONTENT
+        self._actions = EDITS & offered.actions
+        self._protocol = wanted & offered.protocol
+        self._out.append(wire.options(min(offered.version, wire.VERSION), self._actions, self._protocol))
+
+    # --- one message ---------------------------------------------------------------------------------------------
+
+    def _client(self) -> Client:
+        peer = self._peer or wire.Peer("", "", 0)
+        login = self._macro("auth_authen")
+        tls = " ".join(word for word in (self._macro("tls_version"), self._macro("cipher")) if word)
+        name = self._macro("client_name") or peer.name
+        client = Client(
+            address=self._macro("client_addr") or peer.address,
+            port=peer.port,
+            name="" if name.startswith("[") or name == "unknown" else name,
+            helo=self._helo,
+            login=login,
+            protocol="ESMTP",
+            tls=tls,
+        )
+        return replace(client, inside=self._pipeline.inside(client, self._listener.direction))
+
+    def _macro(self, name: str) -> str:
+        """The newest value of a macro: servers send some with one step, some with another."""
+        for step in (Step.END_OF_BODY, Step.RCPT, Step.MAIL, Step.HELO, Step.CONNECT):
+            value = self._macros.get(step, {}).get(name)
+            if value:
+                return value
+        return ""
+
+    async def _mail(self, event: Event) -> None:
+        path = _path(event, "FROM:", _MAIL_PARAMETERS)
+        transaction = self._pipeline.begin_beside(self._client(), self)
+        refusal = await transaction.mail(path)
+        if refusal is not None:
+            self._refuse(Step.MAIL, refusal)
+            return
+        self._transaction = transaction
+        self._answer(Step.MAIL, Answer.CONTINUE)
+
+    async def _rcpt(self, event: Event) -> None:
+        if self._transaction is None:
+            raise MilterError("a recipient without a sender")
+        path = _path(event, "TO:", _RCPT_PARAMETERS)
+        reply = await self._transaction.recipient(path)
+        if reply.positive:
+            self._paths.setdefault(mailbox(path.address), set()).add(event.strings()[0])
+            self._answer(Step.RCPT, Answer.CONTINUE)
+        else:
+            self._refuse(Step.RCPT, reply)
+
+    def _field(self, name: bytes, value: bytes) -> bytes:
+        """One field as it stands in the message: servers hand lines over parted by LF, some without the first space."""
+        if Protocol.LEADING_SPACE not in self._protocol and value[:1] not in (b"\t", b""):
+            value = b" " + value
+        return name + b":" + value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"\r\n"
+
+    def _content(self, chunk: bytes, step: Step | None) -> Coroutine[object, object, None] | None:
+        """Octets of the message. The first ones wait until the policy has said where to stop reading."""
+        if self._receiver is None:
+            return self._begin(chunk, step)
+        self._keep(chunk, step)
+        return None
+
+    async def _begin(self, chunk: bytes, step: Step | None) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise MilterError("content without a sender")
+        limit, too_large = await transaction.cutoff()
+        self._receiver = Receiver(transaction.new_spool(), BdatDecoder(), limit, too_large, self._loop.time())
+        self._fields.append(b"\r\n")
+        self._receiver.bdat(b"".join(self._fields))
+        self._fields.clear()
+        self._keep(chunk, step)
+
+    def _keep(self, chunk: bytes, step: Step | None) -> None:
+        """``step`` None: the server does not wait for an answer here."""
+        assert self._receiver is not None
+        if chunk:
+            self._receiver.bdat(chunk)
+        if step is None:
+            return
+        if self._receiver.refusal is not None and step is Step.BODY and self._is_answered(step):
+            self._answer(step, Answer.SKIP if Protocol.SKIP in self._protocol else Answer.CONTINUE)
+        else:
+            self._answer(step, Answer.CONTINUE)
+
+    async def _end(self, chunk: bytes) -> None:
+        """All octets are here: the verdict is the answer."""
+        transaction = self._transaction
+        if transaction is None:
+            raise MilterError("an end without a beginning")
+        transaction.queue_id = self._macro("i")
+        if self._receiver is None:
+            await self._begin(chunk, None)
+        else:
+            self._keep(chunk, None)
+        receiver = self._receiver
+        assert receiver is not None
+        beat = self._loop.create_task(self._say_progress())
+        try:
+            message = receiver.finish()
+            if message is None:
+                reply = receiver.refusal or _BROKEN
+                if receiver.fault is not None:
+                    SMTP_ERRORS.labels(receiver.fault.value).inc()
+                transaction.refused(reply, receiver.received)
+            else:
+                reply = await transaction.finish(message)
+        finally:
+            beat.cancel()
+            self._receiver = None
+        if not reply.positive:
+            self._refuse(Step.END_OF_BODY, reply)
+        else:
+            self._answer(Step.END_OF_BODY, Answer.DISCARD if self._discarded else Answer.ACCEPT)
+        self._transaction = None
+        self._forget_message()
+
+    async def _say_progress(self) -> None:
+        while True:
+            await asyncio.sleep(_PROGRESS)
+            self._answer(Step.END_OF_BODY, Answer.PROGRESS)
+            self._flush()
+
+    def _forget_message(self) -> None:
+        transaction, self._transaction = self._transaction, None
+        receiver, self._receiver = self._receiver, None
+        self._fields.clear()
+        self._paths.clear()
+        self._discarded = False
+        if receiver is not None:
+            receiver.abort()
+        if transaction is not None:
+            transaction.abort()
+
+    # --- what the pipeline asks of the server --------------------------------------------------------------------
+
+    @property
+    def can_edit(self) -> bool:
+        """Whether the server agreed to all changes that a verdict may ask for."""
+        return self._actions == EDITS
+
+    def remove(self, recipient: Recipient) -> None:
+        """Take a recipient out, as the server named it."""
+        for said in sorted(self._paths[mailbox(recipient.address)]):
+            self._edit(Answer.DELETE_RECIPIENT, wire.delete_recipient(said))
+
+    def edit(self, change: HeaderEdit) -> None:
+        """Change the header."""
+        value = change.value.replace(b"\r\n", b"\n")
+        if Protocol.LEADING_SPACE not in self._protocol and value[:1] == b" ":
+            value = value[1:]
+        match change.change:
+            case Change.INSERT:  # the server's own trace field, which we do not see, stays on top
+                self._edit(Answer.INSERT_HEADER, wire.insert_header(change.number + 1, change.name, value))
+            case Change.APPEND:
+                self._edit(Answer.ADD_HEADER, wire.add_header(change.name, value))
+            case Change.REPLACE | Change.REMOVE:
+                self._edit(Answer.CHANGE_HEADER, wire.change_header(change.name, change.number, value))
+
+    async def replace_body(self, pieces: Iterator[bytes | memoryview]) -> None:
+        """Another body, in packets that every server takes. A message that becomes empty still has a body."""
+        sent = False
+        for piece in pieces:
+            for at in range(0, len(piece), wire.CHUNK):
+                self._edit(Answer.REPLACE_BODY, wire.packet(Answer.REPLACE_BODY, bytes(piece[at : at + wire.CHUNK])))
+                sent = True
+                if len(self._out) > 8:
+                    await self._drained()
+        if not sent:
+            self._edit(Answer.REPLACE_BODY, wire.packet(Answer.REPLACE_BODY, b"\r\n"))
+
+    def discard(self) -> None:
+        """Nobody is left."""
+        self._discarded = True
+
+    async def _drained(self) -> None:
+        self._flush()
+        if self._transport is None:
+            raise ConnectionResetError
+        if self._writable is not None:
+            await self._writable
+
+    # --- answers -------------------------------------------------------------------------------------------------
+
+    def _is_quiet(self, step: Step) -> bool:
+        return step in _SILENCE and _SILENCE[step] in self._protocol
+
+    def _is_answered(self, step: Step) -> bool:
+        return not self._is_quiet(step)
+
+    def _answer(self, step: Step, answer: Answer) -> None:
+        if self._is_answered(step):
+            wire.check(step, answer)
+            self._out.append(wire.packet(answer))
+
+    def _edit(self, answer: Answer, packet: bytes) -> None:
+        wire.check(Step.END_OF_BODY, answer)
+        self._out.append(packet)
+
+    def _refuse(self, step: Step, reply: Reply) -> None:
+        wire.check(step, Answer.REPLY)
+        if 400 <= reply.code < 600:
+            self._out.append(wire.reply(reply))
+        else:
+            self._out.append(wire.packet(Answer.TEMPFAIL))
+
+    def _flush(self) -> None:
+        if self._out and self._transport is not None:
+            with contextlib.suppress(OSError):
+                self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        self._out.clear()
+
+
+def _path(event: Event, keyword: str, known: frozenset[str]) -> PathArgument:
+    """The address of MAIL or RCPT with the parameters that we keep. Raises ClientError, MilterError."""
+    words = event.strings()
+    if not words:
+        raise MilterError(f"{event.step.name} without an address")
+    address = words[0] if words[0].startswith("<") else f"<{words[0]}>"
+    kept = [word for word in words[1:] if word.partition("=")[0].upper() in known]
+    path = parse_path(f"{keyword}{' '.join((address, *kept))}", keyword)
+    if path is None:
+        raise ClientError("no path", _NO_PATH)
+    return path

@@ -1,0 +1,135 @@
+"""What changed between two forms of a message, as a mail server lets a filter change it.
+
+That is: header fields by name and number, and the body as a whole. Pure. Linear in the number of fields. Refuses to name a field that is the same in both.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain
+
+from gateway.mime import Limits, parse
+
+_ROOT_ONLY = Limits(max_parts=1)
+_BLANK = re.compile(rb"\n\r?\n")
+
+
+class Change(Enum):
+    """What is done with a field."""
+
+    INSERT = "insert"
+    APPEND = "append"
+    REPLACE = "replace"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderEdit:
+    """One change, to be made in the order given."""
+
+    change: Change
+    name: bytes
+    value: bytes = b""
+    """All behind the colon, its line ends inside as they were, without the last."""
+    number: int = 0
+    """REPLACE, REMOVE: which of the fields of that name, from 1. INSERT: how many of the message's fields are above."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    name: bytes
+    value: bytes
+
+    @property
+    def key(self) -> bytes:
+        return self.name.lower()
+
+
+def split(pieces: Iterator[bytes | memoryview]) -> tuple[bytes, Iterator[bytes | memoryview]]:
+    """The header block with its empty line, and the octets behind it.
+
+    The parser says where the header ends, as for every other part of the gateway.
+    """
+    head = b""
+    for piece in pieces:
+        looked = max(0, len(head) - 3)
+        head += piece
+        if _BLANK.search(head, looked) or head.startswith((b"\r\n", b"\n")):
+            end = parse(head, _ROOT_ONLY).root.body.start
+            return head[:end], chain((head[end:],), pieces)
+    end = parse(head, _ROOT_ONLY).root.body.start
+    return head[:end], iter((head[end:],))
+
+
+def header_edits(old: bytes, new: bytes) -> tuple[HeaderEdit, ...]:
+    """What makes the fields of ``new`` out of those of ``old`` (header blocks). Fields keep their order.
+
+    First what is replaced, then what is inserted from top to bottom, then what is removed from bottom to top: so that
+    no change moves what the next one names.
+    """
+    before, after = _fields(old), _fields(new)
+    replaced, inserted, removed = _align(before, after)
+    edits = [_numbered(Change.REPLACE, before, at, value.value) for at, value in replaced]
+    total, put = len(before), Counter[bytes]()
+    shifts: list[tuple[int, bytes]] = []
+    for number, (at, field) in enumerate(inserted):
+        if at >= total:
+            edits.append(HeaderEdit(Change.APPEND, field.name, field.value))
+        else:
+            edits.append(HeaderEdit(Change.INSERT, field.name, field.value, at + number))
+        put[field.key] += 1
+        shifts.append((at, field.key))
+    for at in reversed(removed):
+        edit = _numbered(Change.REMOVE, before, at, b"")
+        above = sum(1 for place, key in shifts if place <= at and key == before[at].key)
+        edits.append(HeaderEdit(edit.change, edit.name, b"", edit.number + above))
+    return tuple(edits)
+
+
+def _numbered(change: Change, fields: list[_Raw], at: int, value: bytes) -> HeaderEdit:
+    key = fields[at].key
+    return HeaderEdit(change, fields[at].name, value, sum(1 for field in fields[: at + 1] if field.key == key))
+
+
+def _align(before: list[_Raw], after: list[_Raw]) -> tuple[list[tuple[int, _Raw]], list[tuple[int, _Raw]], list[int]]:
+    """Replaced (place, new), inserted (place before which, new), removed (place)."""
+    left, right = Counter(before), Counter(after)
+    replaced: list[tuple[int, _Raw]] = []
+    inserted: list[tuple[int, _Raw]] = []
+    removed: list[int] = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        old = before[i] if i < len(before) else None
+        new = after[j] if j < len(after) else None
+        if old is not None and old == new:
+            left[old] -= 1
+            right[old] -= 1
+            i, j = i + 1, j + 1
+            continue
+        if old is not None and new is not None and not right[old] and not left[new] and old.key == new.key:
+            replaced.append((i, new))
+            left[old] -= 1
+            right[new] -= 1
+            i, j = i + 1, j + 1
+        elif new is not None and (old is None or not left[new] or right[old]):
+            inserted.append((i, new))
+            right[new] -= 1
+            j += 1
+        else:
+            assert old is not None
+            removed.append(i)
+            left[old] -= 1
+            i += 1
+    return replaced, inserted, removed
+
+
+def _fields(block: bytes) -> list[_Raw]:
+    root = parse(block, _ROOT_ONLY).root
+    return [_Raw(*_parted(block[field.start : field.end])) for field in root.fields]
+
+
+def _parted(raw: bytes) -> tuple[bytes, bytes]:
+    name, _, value = raw.partition(b":")
+    return name.rstrip(b" \t"), value.removesuffix(b"\n").removesuffix(b"\r")
