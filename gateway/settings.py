@@ -499,7 +499,7 @@ class Settings(Slice):
     def _somewhere_to_listen(self) -> "Settings":
         if not self.listeners and not self.milter.listeners:
             raise ValueError("listeners: at least one is needed, here or under milter")
-        names = [listener.name for listener in (*self.listeners, *self.milter.listeners)]
+        names = [*(one.name for one in self.listeners), *(one.name for one in self.milter.listeners)]
         twice = [name for number, name in enumerate(names) if name in names[:number]]
         if twice:
             raise ValueError(f"milter.listeners: two listeners are named «{twice[0]}»")

@@ -53,7 +53,12 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     shared = {kept.name: unix_socket(kept) for kept in settings.milter.listeners if kept.path is not None}
     log.info(
         "civicgate starts",
-        listeners=",".join(f"{kept.name}={kept.address}" for kept in (*settings.listeners, *settings.milter.listeners)),
+        listeners=",".join(
+            [
+                *(f"{listener.name}={listener.address}" for listener in settings.listeners),
+                *(f"{listener.name}={listener.address}" for listener in settings.milter.listeners),
+            ]
+        ),
         metrics=str(settings.metrics.address),
         next_hop=str(settings.next_hop.address),
         rules=len(rules.rules),
