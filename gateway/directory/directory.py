@@ -5,11 +5,16 @@ Refuses nothing: :mod:`gateway.directory.loader` has done so. An address that no
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, datetime
 
 from gateway.model.envelope import CITY_WIDE, Sender, fold
 
 DIRECTOR_ROLES = frozenset({"director", "director-of-sender"})
 """Roles that depend on who sends: the director of the sender's own department."""
+OWNER_ROLE = "list-owners"
+"""The role that depends on where a message goes: the owners of the lists among its recipients."""
+RESERVED_ROLES = DIRECTOR_ROLES | {OWNER_ROLE}
+"""Roles that always exist and have no holders of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,17 @@ class MailingList:
     """How many people it reaches, 0: not said."""
 
 
+@dataclass(frozen=True, slots=True)
+class Deputy:
+    """Who stands in for whom, on which days of the city's calendar."""
+
+    person: str
+    deputy: str
+    first: date
+    last: date
+    """Included."""
+
+
 @dataclass(frozen=True)
 class Directory:
     """All of it. Build through :func:`gateway.directory.loader.load_directory`."""
@@ -58,6 +74,7 @@ class Directory:
     departments: Mapping[str, Department] = field(default_factory=dict)
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lists: tuple[MailingList, ...] = ()
+    standing_in: tuple[Deputy, ...] = ()
     _by_address: Mapping[str, Person] = field(init=False, repr=False, compare=False)
     _by_list_address: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     _by_list_id: Mapping[str, MailingList] = field(init=False, repr=False, compare=False)
@@ -113,6 +130,18 @@ class Directory:
             return Sender(address, lists=lists)
         return Sender(address, person.marks, person.department, lists)
 
+    def deputies(self, address: str, at: datetime) -> tuple[str, ...]:
+        """Addresses of those who stand in for the person at that moment (aware; days are those of the local time).
+
+        Not of those who stand in for a deputy: a role goes one step.
+        """
+        person = self.person(address)
+        if person is None or not self.standing_in:
+            return ()
+        day = at.astimezone().date()
+        rows = [row for row in self.standing_in if row.first <= day <= row.last]
+        return tuple(dict.fromkeys(row.deputy for row in rows if self.person(row.person) is person))
+
     def holders(self, role: str, sender_address: str = "") -> tuple[str, ...]:
         """Addresses of the people who hold the role; none for an unknown role or a vacant post.
 
@@ -127,4 +156,4 @@ class Directory:
     @property
     def role_names(self) -> frozenset[str]:
         """Every role that a rule may name."""
-        return DIRECTOR_ROLES | frozenset(self.roles)
+        return RESERVED_ROLES | frozenset(self.roles)

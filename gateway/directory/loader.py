@@ -1,17 +1,27 @@
 """Reads ``directory.yaml`` into a :class:`~gateway.directory.directory.Directory`.
 
 Refuses, all at once and each with file, line and column: unknown keys, an address that two entries claim, a director,
-owner or holder of a role who is not among the people, a department or a role that does not exist.
+owner, deputy or holder of a role who is not among the people, a department or a role that does not exist, a deputy
+whose time ends before it begins.
 """
 
 import re
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from gateway.directory.directory import DIRECTOR_ROLES, Department, Directory, MailingList, Person
+from gateway.directory.directory import (
+    OWNER_ROLE,
+    RESERVED_ROLES,
+    Department,
+    Deputy,
+    Directory,
+    MailingList,
+    Person,
+)
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.envelope import fold
 from gateway.source import Document, Path_, read_yaml, validate
@@ -25,6 +35,15 @@ def _address(value: str) -> str:
     return value
 
 
+def _day(value: object) -> date:
+    if isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError("is not a day like 2026-12-24") from None
+
+
 def _some(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise ValueError("needs at least one address")
@@ -32,6 +51,7 @@ def _some(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+Day = Annotated[date, BeforeValidator(_day)]
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$")]
 
 
@@ -68,6 +88,15 @@ class ListEntry(_Strict):
     size: Annotated[int, Field(ge=0)] = 0
 
 
+class DeputyEntry(_Strict):
+    """One of ``deputies``."""
+
+    person: Address
+    deputy: Address
+    first: Annotated[Day, Field(alias="from")]
+    last: Annotated[Day, Field(alias="until")]
+
+
 class DirectoryFile(_Strict):
     """The whole file."""
 
@@ -75,13 +104,14 @@ class DirectoryFile(_Strict):
     departments: tuple[DepartmentEntry, ...] = ()
     roles: dict[Id, tuple[Address, ...]] = {}
     lists: tuple[ListEntry, ...] = ()
+    deputies: tuple[DeputyEntry, ...] = ()
 
 
 def load_directory(path: Path) -> Directory:
     """Read and check the file. Raises :class:`ConfigErrors`."""
     document = read_yaml(path)
     spec = validate(document, DirectoryFile)
-    errors = [*_twice(spec, document), *_nobody(spec, document), *_unknown(spec, document)]
+    errors = [*_twice(spec, document), *_nobody(spec, document), *_unknown(spec, document), *_standing(spec, document)]
     if errors:
         raise ConfigErrors(sorted(errors, key=lambda e: (e.line, e.column)))
     return Directory(
@@ -89,6 +119,7 @@ def load_directory(path: Path) -> Directory:
         departments={d.id: Department(d.id, d.name, d.director) for d in spec.departments},
         roles=dict(spec.roles),
         lists=tuple(MailingList(r.id, r.addresses, r.city_wide, r.owners, r.approvers, r.size) for r in spec.lists),
+        standing_in=tuple(Deputy(d.person, d.deputy, d.first, d.last) for d in spec.deputies),
     )
 
 
@@ -121,6 +152,8 @@ def _nobody(spec: DirectoryFile, document: Document) -> Iterable[ConfigError]:
     ]
     named.extend((a, ("roles", role, m)) for role, row in spec.roles.items() for m, a in enumerate(row))
     named.extend((a, ("lists", n, "owners", m)) for n, row in enumerate(spec.lists) for m, a in enumerate(row.owners))
+    named.extend((d.person, ("deputies", n, "person")) for n, d in enumerate(spec.deputies))
+    named.extend((d.deputy, ("deputies", n, "deputy")) for n, d in enumerate(spec.deputies))
     for address, path in named:
         if fold(address) not in people:
             yield document.error(path, f"{address} is not one of the people")
@@ -132,11 +165,24 @@ def _unknown(spec: DirectoryFile, document: Document) -> Iterable[ConfigError]:
         if person.department and person.department not in departments:
             yield document.error(("people", n, "department"), f"no department «{person.department}»")
     for role in spec.roles:
-        if role in DIRECTOR_ROLES:
-            message = f"the role {role} is always the director of the sender's department; it has no holders of its own"
-            yield document.error(("roles", role), message)
-    roles = DIRECTOR_ROLES | set(spec.roles)
+        if role in RESERVED_ROLES:
+            who = (
+                "the owners of the addressed lists" if role == OWNER_ROLE else "the director of the sender's department"
+            )
+            yield document.error(("roles", role), f"the role {role} is always {who}; it has no holders of its own")
+    roles = RESERVED_ROLES | set(spec.roles)
     for n, row in enumerate(spec.lists):
         for m, role in enumerate(row.approvers):
             if role not in roles:
                 yield document.error(("lists", n, "approvers", m), f"no role «{role}»")
+
+
+def _standing(spec: DirectoryFile, document: Document) -> Iterable[ConfigError]:
+    """A time that ends before it begins, and somebody who would stand in for themselves."""
+    main = {fold(a): fold(p.address) for p in spec.people for a in (p.address, *p.aliases)}
+    for n, row in enumerate(spec.deputies):
+        if row.last < row.first:
+            yield document.error(("deputies", n, "until"), f"ends on {row.last}, before it begins on {row.first}")
+        person, deputy = fold(row.person), fold(row.deputy)
+        if main.get(person, person) == main.get(deputy, deputy):
+            yield document.error(("deputies", n, "deputy"), f"{row.deputy} cannot stand in for the same person")

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError
 from gateway.hold import rows
-from gateway.hold.approval import Directory, Slot, slots
+from gateway.hold.approval import Directory, Needs, Resolver, Slot
+from gateway.hold.index import question
 from gateway.hold.letters import Letter, Original, wants_header_only
 from gateway.hold.post import Post
 from gateway.hold.values import HeldItem, MessageFacts, OutboxKind
@@ -63,10 +64,14 @@ class Core:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a fresh row is in the outbox, so that it leaves at once."""
 
+    def needs(self, item: HeldItem, at: datetime | None = None) -> Needs:
+        """Who must approve an item, on this day (default: now): deputies come and go."""
+        when = self.clock() if at is None else at
+        return Resolver(question(item), self.directory, self.settings.fallback_role, when).needs()
+
     def slots(self, item: HeldItem) -> tuple[Slot, ...]:
-        """The approvals that an item needs now."""
-        facts = item.message
-        return slots(item.orders, facts.reverse_path, facts.authors, self.directory, self.settings.fallback_role)
+        """The approvals that can be given now."""
+        return self.needs(item).slots
 
     def fallback_people(self, facts: MessageFacts) -> tuple[str, ...]:
         """Those who are told of damage."""

@@ -18,7 +18,7 @@ from gateway.hold.letters import (
     report,
     wants_failure,
 )
-from gateway.hold.values import Decision, HeldItem, MessageFacts
+from gateway.hold.values import Decision, HeldItem, MessageFacts, list_ids
 from gateway.model.envelope import Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Notice
@@ -173,11 +173,6 @@ class Post:
 def may_answer(facts: MessageFacts) -> bool:
     """Whether the sender may be written to about a message: a real reverse-path, and not automatic mail."""
     return bool(facts.reverse_path) and not facts.automatic
-
-
-def list_ids(recipients: Iterable[Recipient]) -> tuple[str, ...]:
-    """Lists among the recipients, each once; tags such as ``@city-wide`` are not lists."""
-    return tuple(dict.fromkeys(i for recipient in recipients for i in recipient.lists if not i.startswith("@")))
 
 
 def in_local_time(at: datetime) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import Select, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError, StoreError
-from gateway.hold import values
+from gateway.hold import index, values
 from gateway.hold.states import OPEN, Event, State, step
 from gateway.hold.values import (
     Decision,
@@ -26,6 +26,7 @@ from gateway.store.tables import decision, held, message, outbox
 
 ABSURD = timedelta(days=7)
 """No retry and no claim is so far ahead."""
+LEAVES_AS_IT_IS = frozenset({Event.VIEW, Event.COMMENT})
 ASIDE = timedelta(hours=1)
 """A row that cannot be read (another version wrote it) waits so long, out of the way of all others."""
 
@@ -63,6 +64,10 @@ def _item_of(row: Any, facts: MessageFacts) -> HeldItem:
         created=row["created"],
         changed=row["changed"],
         expires=row["expires"],
+        version=row["version"],
+        asked=row["asked"],
+        escalated=row["escalated"],
+        reminded=row["reminded"],
     )
 
 
@@ -88,18 +93,30 @@ async def message_by_id(connection: AsyncConnection, ident: str) -> MessageFacts
     return facts_of(row)
 
 
+def with_messages(query: Select[Any]) -> Select[Any]:
+    """A select over ``held`` that brings each item's message along, its columns as ``m_…``."""
+    columns = [column.label(f"m_{column.name}") for column in message.c]
+    return query.add_columns(*columns).join(message, held.c.message == message.c.id)
+
+
+def joined_item(row: Any) -> HeldItem:
+    """A row of :func:`with_messages`."""
+    return _item_of(row, facts_of({column.name: row[f"m_{column.name}"] for column in message.c}))
+
+
 async def item_by_id(connection: AsyncConnection, ident: str) -> HeldItem:
     """One held item. Raises OperatorError when there is none."""
-    row = (await connection.execute(select(held).where(held.c.id == ident))).mappings().first()
+    query = with_messages(select(held).where(held.c.id == ident))
+    row = (await connection.execute(query)).mappings().first()
     if row is None:
         raise OperatorError(f"There is no held item {ident}. «civicgate hold list» shows what there is.")
-    return _item_of(row, await message_by_id(connection, row["message"]))
+    return joined_item(row)
 
 
 async def items(connection: AsyncConnection, query: Select[Any]) -> tuple[HeldItem, ...]:
     """The items that a select over ``held`` finds."""
-    found = (await connection.execute(query)).mappings().all()
-    return tuple([_item_of(row, await message_by_id(connection, row["message"])) for row in found])
+    found = (await connection.execute(with_messages(query))).mappings().all()
+    return tuple(joined_item(row) for row in found)
 
 
 async def resolve(connection: AsyncConnection, prefix: str, table: Any, what: str) -> str:
@@ -140,8 +157,10 @@ async def insert_message(connection: AsyncConnection, facts: MessageFacts) -> No
     )
 
 
-async def insert_item(connection: AsyncConnection, item: HeldItem, actor: Actor, comment: str) -> None:
-    """Add a held item, and the event that begins its history."""
+async def insert_item(
+    connection: AsyncConnection, item: HeldItem, actor: Actor, comment: str, remind_after: timedelta | None = None
+) -> None:
+    """Add a held item, and the event that begins its history. ``remind_after``: the setting."""
     await connection.execute(
         insert(held).values(
             id=item.id,
@@ -157,6 +176,8 @@ async def insert_item(connection: AsyncConnection, item: HeldItem, actor: Actor,
             created=item.created,
             changed=item.changed,
             expires=item.expires,
+            version=item.version,
+            **index.columns(item, remind_after),
         )
     )
     await events.append(connection, item.id, "held", item.created, actor, comment)
@@ -207,19 +228,26 @@ async def move(
 ) -> State:
     """Take one transition and record it, if the item still stands where ``item`` says. ``changes``: columns to set.
 
+    What only looks at an item, or says a word about it, takes nobody's reading away.
     Raises :class:`~gateway.hold.states.Impossible`, or :class:`Moved` when somebody was faster.
     """
     after = step(item.state, what)
     since = now if after is not item.state else item.changed
+    version = item.version if what in LEAVES_AS_IT_IS else item.version + 1
     done = await connection.execute(
         update(held)
-        .where(held.c.id == item.id, held.c.state == item.state, held.c.round == item.round)
-        .values(state=after, changed=since, **changes)
+        .where(held.c.id == item.id, held.c.state == item.state, held.c.version == item.version)
+        .values({"state": after, "changed": since, "version": version, **_turn(after)} | changes)
     )
     if done.rowcount != 1:
         raise Moved(item.id)
     await events.append(connection, item.id, what, now, actor, comment)
     return after
+
+
+def _turn(after: State) -> dict[str, object]:
+    """Nobody is reminded of what does not wait any more."""
+    return {} if after is State.HELD else {"turn": None}
 
 
 class Moved(Exception):
@@ -243,6 +271,7 @@ async def decisions(connection: AsyncConnection, item: str, round_: int | None =
             comment=row["comment"],
             os_user=row["os_user"],
             at=row["at"],
+            allow=row["allow"],
         )
         for row in rows
     )
@@ -259,13 +288,12 @@ def due(table: Any, now: datetime) -> Any:
 async def claim(connection: AsyncConnection, owner: str, now: datetime, until: datetime) -> OutboxRow | None:
     """Take the row that has been due the longest, for ``owner``, until ``until``; None when nothing is due.
 
-    One statement picks and marks, so two claimers never get the same row. On PostgreSQL the inner select wants
-    ``FOR UPDATE SKIP LOCKED``: this is the one place for it.
+    One statement picks and marks, so two claimers never get the same row. On PostgreSQL a claimer passes over the rows
+    that others are claiming at this moment, so that nobody waits.
     """
     inner = outbox.alias()
-    pick = (
-        select(inner.c.id).where(due(inner, now)).order_by(inner.c.next_attempt, inner.c.id).limit(1).scalar_subquery()
-    )
+    oldest = select(inner.c.id).where(due(inner, now)).order_by(inner.c.next_attempt, inner.c.id).limit(1)
+    pick = oldest.with_for_update(skip_locked=True).scalar_subquery()
     row = (
         (
             await connection.execute(
@@ -291,13 +319,15 @@ async def claim(connection: AsyncConnection, owner: str, now: datetime, until: d
 async def forget(connection: AsyncConnection, ident: str) -> str:
     """When nothing needs a message's body any more, take its name out of the row and return it, else ``""``.
 
-    The caller removes the file after the commit; a crash in between leaves it to the sweep.
+    The caller removes the file after the commit; a crash in between leaves it to the sweep. The message's row is locked
+    first: of two that settle its last deliveries at once, the second sees what the first did.
     """
+    row = select(message.c.body).where(message.c.id == ident).with_for_update(key_share=True)
+    name = (await connection.execute(row)).scalar() or ""
     waiting = select(outbox.c.id).where(outbox.c.message == ident, outbox.c.state == OutboxState.WAITING).limit(1)
     open_item = select(held.c.id).where(held.c.message == ident, held.c.state.in_(sorted(OPEN))).limit(1)
     for query in (waiting, open_item):
         if (await connection.execute(query)).first() is not None:
             return ""
-    name = (await connection.execute(select(message.c.body).where(message.c.id == ident))).scalar() or ""
     await connection.execute(update(message).where(message.c.id == ident).values(body=""))
     return str(name)

@@ -4,7 +4,7 @@ The JSON is made by :mod:`orjson` from the values themselves and read back by on
 that is not known, or a missing one, is a :class:`~gateway.errors.StoreError`, never a guess.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -119,6 +119,19 @@ class HeldItem:
     changed: datetime
     """Since when it has been in its state."""
     expires: datetime
+    version: int = 1
+    """Counts changes: a move is made on what was read, or not at all."""
+    asked: datetime | None = None
+    """When the approvers of this round were asked; None before the sender has confirmed what a rule asks."""
+    escalated: datetime | None = None
+    """When further roles were asked last, in this round."""
+    reminded: datetime | None = None
+    """When the approvers were reminded last, in this round."""
+
+    @property
+    def attestations(self) -> tuple[str, ...]:
+        """What the sender must confirm, each text once."""
+        return tuple(dict.fromkeys(order.attestation for order in self.orders if order.attestation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +151,8 @@ class Decision:
     comment: str
     os_user: str
     at: datetime
+    allow: str = ""
+    """JSON of the exception that is to be recorded with the release, ``""``: none."""
 
 
 class OutboxKind(StrEnum):
@@ -192,6 +207,11 @@ class QueueFacts:
     oldest_outbox: float
     """Seconds; 0.0 when the outbox is empty."""
     damaged: int
+
+
+def list_ids(recipients: Iterable[Recipient]) -> tuple[str, ...]:
+    """Lists among the recipients, each once; tags such as ``@city-wide`` are not lists."""
+    return tuple(dict.fromkeys(i for recipient in recipients for i in recipient.lists if not i.startswith("@")))
 
 
 def is_automatic(fields: Mapping[str, str]) -> bool:
@@ -284,11 +304,14 @@ def _transform(d: dict[str, Any]) -> Transform:
     return Transform(**d | tuples | {"kind": TransformKind(d["kind"]), "on_failure": Disposition(d["on_failure"])})
 
 
+_SPANS = ("expires_after", "remind_after", "remind_every", "escalate_after")
+_NAMES = ("roles", "escalate_to", "exceptions")
+
+
 def _order(d: dict[str, Any]) -> HoldOrder:
-    after = d["expires_after"]
-    return HoldOrder(
-        **d | {"roles": tuple(d["roles"]), "expires_after": None if after is None else timedelta(seconds=after)}
-    )
+    """An order from before approval policies has fewer keys."""
+    spans = {key: timedelta(seconds=d[key]) for key in _SPANS if d.get(key) is not None}
+    return HoldOrder(**d | spans | {key: tuple(d[key]) for key in _NAMES if key in d})
 
 
 def _match(d: dict[str, Any]) -> RuleMatch:

@@ -76,13 +76,27 @@ class HoldOrder:
     queue: str
     """Named queue for metrics and lists, e.g. ``all-city``, ``encryption``, ``quarantine``."""
     roles: tuple[str, ...]
-    """All of these roles must approve, each by another person, none the sender. Empty: the settings' fallback role."""
+    """These roles must approve, each by another person, none the sender. Empty: the settings' fallback role."""
     expires_after: timedelta | None = None
     """None: the setting's default."""
     reason: str = ""
     """One sentence for people, citing the policy."""
     tell_sender: str = ""
     """What the sender is told to do, ``""`` for the template's default."""
+    need: int | None = None
+    """How many of the roles are enough, each by another person; None: all of them."""
+    remind_after: timedelta | None = None
+    """When approvers are reminded, after they were asked; None: the setting's default."""
+    remind_every: timedelta | None = None
+    """How often after that; None: not again."""
+    escalate_after: timedelta | None = None
+    """When ``escalate_to`` is asked too, after the approvers were; None: never."""
+    escalate_to: tuple[str, ...] = ()
+    """Roles that then can fill any of ``roles``."""
+    attestation: str = ""
+    """What the sender must confirm before anybody is asked, ``""``: nothing."""
+    exceptions: tuple[str, ...] = ()
+    """Kinds of exception records that keep the rule from acting: what «release and allow» can write."""
 
 
 @dataclass(frozen=True, slots=True)

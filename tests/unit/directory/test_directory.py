@@ -1,5 +1,6 @@
 """Who is who: look-ups without regard to case, roles, lists."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_holders_of_a_role(directory: Directory) -> None:
     """All holders in the order of the file; none for an unknown role."""
     assert directory.holders("it-director") == ("visitor@city.example", "temp@city.example")
     assert directory.holders("emperor", "clerk@city.example") == ()
-    assert directory.role_names == {"director", "director-of-sender", "it-director"}
+    assert directory.role_names == {"director", "director-of-sender", "list-owners", "it-director"}
 
 
 def test_example_city_knows_every_role_that_shipped_rules_name() -> None:
@@ -115,7 +116,7 @@ def test_example_city_knows_every_role_that_shipped_rules_name() -> None:
     directory = load_directory(ROOT / "config" / "directory.yaml")
     assert directory.lists_of("everyone@city.example") == ("all-staff", CITY_WIDE)
     assert "contractor" in directory.sender("contractor@city.example").marks
-    for role in directory.role_names:
+    for role in directory.role_names - {"list-owners"}:
         assert directory.holders(role, "gardener@city.example"), role
 
 
@@ -138,3 +139,22 @@ lists: [{{id: all, addresses: [all@{written}], city_wide: true}}]
         assert found.sender(f"Ann+x@{domain}").marks == {"contractor"}
         assert found.sender(f"zo\u00eb@{domain}").marks == {"contractor"}
         assert found.lists_of(f"ALL@{domain}") == ("all", CITY_WIDE)
+
+
+def test_deputies_on_their_days(tmp_path: Path) -> None:
+    """Both days are included, by the local calendar; aliases name the same person; no deputy of a deputy."""
+    (tmp_path / "d.yaml").write_text(
+        TEXT + "deputies:\n"
+        "  - {person: town.clerk@city.example, deputy: boss@city.example, from: '2026-07-01', until: '2026-07-31'}\n"
+        "  - {person: boss@city.example, deputy: visitor@city.example, from: '2026-07-01', until: '2026-07-31'}\n"
+    )
+    found = load_directory(tmp_path / "d.yaml")
+    first = datetime(2026, 7, 1).astimezone()
+    for at, expected in (
+        (first, ("boss@city.example",)),
+        (first - timedelta(seconds=1), ()),
+        (first + timedelta(days=31, seconds=-1), ("boss@city.example",)),
+        (first + timedelta(days=31), ()),
+    ):
+        assert found.deputies("CLERK@city.example", at) == expected, at
+    assert found.deputies("stranger@else.example", first) == ()
