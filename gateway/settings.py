@@ -364,6 +364,8 @@ class OidcSettings(Slice):
     client_id: str = ""
     client_secret_file: Path | None = None
     """A file with the secret alone; none for a public client."""
+    ca_file: Path | None = None
+    """PEM file of the authority behind the provider's certificate, when the machine does not know it."""
     name: str = "your city account"
     """What the button on the login page says behind «Log in with»."""
     scopes: tuple[str, ...] = ("openid", "email", "profile")
