@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
+from typing import cast
 
 from gateway.errors import ClientError
 from gateway.front.limits import Admission
@@ -103,8 +104,7 @@ class MilterSession(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the server or let it go; a server that is let go defers its mail."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         if self._admission.enter(self, "") is not None:
             CONNECTIONS_REFUSED.labels("limit").inc()
             transport.close()

@@ -1,0 +1,181 @@
+"""A real Postfix that asks us about its mail, by ``smtpd_milters`` and ``non_smtpd_milters``."""
+
+import contextlib
+import smtplib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.letters import CLERK, MAYOR, certificate, letter, mark
+from tests.e2e.postfix import Postfix, installed, open_folder, running_postfix
+from tests.e2e.running import CityGateway, Nursery, Sink, free_ports, running_city, said, until
+from tests.serving import Received
+
+pytestmark = [pytest.mark.real, pytest.mark.skipif(not installed(), reason="Postfix is not installed, or not root")]
+
+OUTSIDE = "203.0.113.9"
+
+
+@dataclass
+class Beside:
+    """Postfix, the gateway that it asks, and what leaves Postfix."""
+
+    port: int
+    postfix: Postfix
+    gateway: CityGateway
+    sink: Sink
+
+    def connect(self, client: str = "") -> smtplib.SMTP:
+        """A client of Postfix, at another address if one is given (XCLIENT)."""
+        smtp = smtplib.SMTP("127.0.0.1", self.port, local_hostname="desk.city.example", timeout=60)
+        smtp.ehlo()
+        if client:
+            code, text = smtp.docmd("XCLIENT", f"ADDR={client} NAME=[UNAVAILABLE] HELO=far.example")
+            assert code == 220, said(code, text)
+            smtp.ehlo()
+        return smtp
+
+    def send(self, sender: str, recipients: list[str], content: bytes, client: str = "") -> str:
+        """One message; the last reply."""
+        with contextlib.closing(self.connect(client)) as smtp:
+            for command in (f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{recipient}>" for recipient in recipients)):
+                code, text = smtp.docmd(command)
+                if code != 250:
+                    return said(code, text)
+            return said(*smtp.data(content))
+
+    def held(self, needle: str) -> list[list[str]]:
+        """The recipients of each held item of the message with this mark in its Message-ID."""
+        ident = self.gateway.line_of(needle).partition(" id=")[2].partition(" ")[0]
+        return [item["recipients"] for item in self.gateway.held_of(ident)]
+
+    def arrived(self, needle: str, count: int = 1) -> list[Received]:
+        """The messages with this mark in them, once there are so many."""
+        return self.sink.wait(needle.encode(), count=count, seconds=30)
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Path) -> Iterator[Beside]:
+    """Postfix with the gateway as its milter, default rules."""
+    keywords = ("8BITMIME", "SMTPUTF8", "DSN", "SIZE 200000000")
+    port, back = free_ports(2)
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(Sink(keywords=keywords))
+        socket = stack.enter_context(open_folder()) / "milter.sock"
+        gateway = stack.enter_context(
+            running_city(
+                tmp_path_factory.mktemp("beside") / "g",
+                nursery,
+                back,
+                clamd={"address": f"unix:{clamd}"},
+                milter={"listeners": [{"name": "beside", "address": f"unix:{socket}", "mode": "0666"}]},
+            )
+        )
+        postfix = stack.enter_context(
+            running_postfix(
+                "front.city.example",
+                {port: "", back: "-o smtpd_milters="},
+                {
+                    "relayhost": f"[127.0.0.1]:{sink.port}",
+                    "smtpd_milters": f"unix:{socket}",
+                    "non_smtpd_milters": f"unix:{socket}",
+                    "milter_default_action": "tempfail",
+                },
+            )
+        )
+        yield Beside(port, postfix, gateway, sink)
+
+
+def body_of(content: bytes) -> bytes:
+    """What stands behind the header."""
+    return content.partition(b"\r\n\r\n")[2]
+
+
+def test_what_no_rule_changes_arrives_octet_by_octet(beside: Beside) -> None:
+    """Postfix gets no edit for ordinary mail: the body is the same, and no header field is added but its own."""
+    name = mark("untouched")
+    content = letter(name, sender=CLERK, to=MAYOR, text="A picnic on Friday.\n\n.dots\n\u00fcml\u00e4ut\n")
+    assert beside.send(CLERK, [MAYOR], content).startswith("250 ")
+    (got,) = beside.arrived(name)
+    assert body_of(got.content) == body_of(content)
+    assert b"ivicgate" not in got.content
+
+
+def test_a_refusal_is_the_clients(beside: Beside) -> None:
+    """A message that a rule rejects is refused by Postfix in our words, before its queue."""
+    content = letter(mark("refused"), sender="contractor@city.example", to=MAYOR, text="Please find the plans.\n")
+    answer = beside.send("contractor@city.example", [MAYOR], content)
+    assert answer.startswith("550 5.7.1 ")
+    assert "signature" in answer
+
+
+def test_size_is_refused_at_mail(beside: Beside) -> None:
+    """An envelope rule answers at MAIL, or at RCPT where the recipient matters."""
+    with contextlib.closing(beside.connect()) as smtp:
+        first = smtp.docmd("MAIL", f"FROM:<{CLERK}> SIZE=60000000")
+        answer = first if first[0] != 250 else smtp.docmd("RCPT", "TO:<someone@elsewhere.example>")
+    assert said(*answer).startswith("552 5.3.4 ")
+
+
+def test_a_hold_takes_only_its_recipient_out(beside: Beside) -> None:
+    """Mail to the whole city and one person: the person has it at once, the list waits in our store."""
+    name = mark("all-city")
+    content = letter(name, sender=CLERK, to="everyone@city.example", subject=name, text="Picnic on Friday.\n")
+    assert beside.send(CLERK, ["everyone@city.example", MAYOR], content).startswith("250 ")
+    (got,) = beside.arrived(name)
+    assert [path for path in got.rcpts if "everyone" in path] == []
+    assert beside.held(name) == [["everyone@city.example"]]
+
+
+def test_what_is_held_for_everybody_is_not_queued(beside: Beside) -> None:
+    """Held for all: committed to our store, and Postfix forgets it."""
+    name = mark("all-held")
+    content = letter(name, sender=CLERK, to="everyone@city.example", subject=name, text="Picnic on Friday.\n")
+    assert beside.send(CLERK, ["everyone@city.example"], content).startswith("250 ")
+    assert beside.held(name) == [["everyone@city.example"]]
+    assert not [got for got in beside.sink.all() if name.encode() in got.content and "everyone" in got.rcpts[0]]
+
+
+def test_confidential_mail_leaves_encrypted(beside: Beside, tmp_path: Path) -> None:
+    """One message, two forms: encrypted to the outside, plain inside; neither is in clear outside."""
+    name = mark("encrypted")
+    outside = "partner@elsewhere.example"
+    cert = certificate(beside.gateway.certificates, tmp_path, outside)
+    content = letter(name, sender=CLERK, to=outside, text="Her Social Security number is 536-90-4399.\n")
+    assert beside.send(CLERK, [outside, MAYOR], content).startswith("250 ")
+    got = until(
+        lambda: [m for m in beside.sink.all() if any(outside in path for path in m.rcpts)], 30, "nothing arrived"
+    )
+    sealed = got[-1].content
+    assert b"application/pkcs7-mime" in sealed
+    assert b"536-90-4399" not in sealed
+    assert b"536-90-4399" in cert.open(sealed)
+    (plain,) = beside.arrived("536-90-4399")
+    assert [path.partition(">")[0] for path in plain.rcpts] == [f"TO:<{MAYOR}"]
+
+
+def test_local_mail_is_asked_about_too(beside: Beside) -> None:
+    """Mail handed to Postfix's sendmail command comes by non_smtpd_milters, and is the city's own."""
+    name = mark("local")
+    content = letter(name, sender=CLERK, to="everyone@city.example", subject=name, text="Picnic.\n")
+    subprocess.run(
+        ["/usr/sbin/sendmail", "-C", str(beside.postfix.folder / "etc"), "-f", CLERK, "everyone@city.example"],
+        input=content.replace(b"\r\n", b"\n"),
+        check=True,
+        timeout=60,
+    )
+    assert beside.held(name) == [["everyone@city.example"]]
+
+
+def test_the_client_decides_the_direction(beside: Beside) -> None:
+    """A client outside internal_networks brings inbound mail, whatever Postfix's own address is."""
+    name = mark("inbound")
+    content = letter(name, sender="far@elsewhere.example", to=MAYOR, text="Hello.\n")
+    assert beside.send("far@elsewhere.example", [MAYOR], content, client=OUTSIDE).startswith("250 ")
+    line = beside.gateway.line_of(name)
+    assert "direction=inbound" in line
+    assert f"client={OUTSIDE}" in line
+    assert "queue_id=" in line
