@@ -34,6 +34,7 @@ from gateway.settings import OutboxSettings
 from gateway.store.bodies import Damaged
 from gateway.store.database import uninterrupted
 from gateway.store.events import GATEWAY
+from gateway.store.postgres import alone
 from gateway.store.tables import outbox
 
 RELEASED = "X-Civicgate-Released"
@@ -137,7 +138,7 @@ class Outbox:
             await connection.execute(all_mine.values(owner=None, claimed_until=None))
 
         with contextlib.suppress(StoreError):
-            await self._core.database.write(work)
+            await self._core.database.write(work, alone=False)
 
     async def _sweep(self) -> None:
         """What an earlier crash left of bodies goes once, at start."""
@@ -182,12 +183,13 @@ class Outbox:
         async def work(connection: AsyncConnection) -> OutboxRow | None:
             row = await rows.claim(connection, self._owner, now, until)
             if row is not None and row.kind is OutboxKind.RELEASE:
+                await alone(connection)
                 item = await rows.item_by_id(connection, row.item)
                 if item.state is State.APPROVED:
                     await rows.move(connection, item, Event.START, now, GATEWAY)
             return row
 
-        return await self._core.database.write(work)
+        return await self._core.database.write(work, alone=False)  # claimers pass each other
 
     async def _is_due(self, now: datetime) -> bool:
         due = select(outbox.c.id).where(rows.due(outbox, now))
@@ -281,7 +283,7 @@ class Outbox:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(mine(row).values(**changes))
 
-        await self._core.database.write(work)
+        await self._core.database.write(work, alone=False)
 
 
 def _all_again(row: OutboxRow, error: Exception) -> Sorted:

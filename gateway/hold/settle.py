@@ -77,7 +77,8 @@ class Settler:
                 await core.send(connection, staged, now)
                 return await self._write(connection, row, result, now, now + timedelta(seconds=delay))
 
-            gone_body = await core.database.write(work)
+            of_item = row.kind in (OutboxKind.RELEASE, OutboxKind.RETURN)
+            gone_body = await core.database.write(work, alone=of_item)
         if staged:
             core.wake.set()
         await core.bodies.remove([gone_body] if gone_body else [])

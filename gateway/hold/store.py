@@ -34,8 +34,8 @@ from gateway.model.envelope import Recipient
 from gateway.settings import Settings
 from gateway.store import events
 from gateway.store.bodies import NAME, Bodies
-from gateway.store.database import Database
 from gateway.store.events import GATEWAY
+from gateway.store.opening import open_database
 from gateway.store.tables import held, message, outbox
 from gateway.store.text import plain
 
@@ -88,7 +88,7 @@ class Hold:
                         await rows.insert_outbox(connection, row, facts.received)
                     await core.send(connection, staged, facts.received)
 
-                await core.database.write(work)
+                await core.database.write(work, alone=bool(held_items))  # else it only adds rows
         except BaseException:
             if stored:
                 with suppress(StoreError):  # then the sweep does it
@@ -232,7 +232,7 @@ async def open_hold(
     folder = settings.store.directory
     domain = settings.network.internal_domains[0] if settings.network.internal_domains else "localhost"
     post = Post(settings.notices, domain, settings.smtp.hostname)
-    database = await Database.open(folder / "store.db", busy_timeout)
+    database = await open_database(settings.store, busy_timeout)
     try:
         bodies = Bodies(folder / "bodies", settings.store.key_file)
     except StoreError:

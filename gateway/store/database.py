@@ -1,49 +1,82 @@
-"""The database: pragmas, migration at start, and the two ways in: ``read`` and ``write``.
+"""The database: one interface, ``read`` and ``write``, over SQLite (one file) or PostgreSQL (several nodes).
 
-A write is one transaction that begins IMMEDIATE, so that a reader never turns into a writer and meets a lock half-way;
-writes of one process queue up in fair order, those of several wait on SQLite's lock. Whatever goes wrong in the
-database leaves as :class:`~gateway.errors.StoreError` and leaves nothing half-written.
+A read is a consistent view. A write is one transaction; by default nobody else writes meanwhile, on either database, so
+that what the transaction has read still holds when it writes. Whatever goes wrong in the database leaves as
+:class:`~gateway.errors.StoreError` and leaves nothing half-written; its text names no value that was to be stored.
+A database that is away is asked anew by each call: work goes on by itself when it returns.
 """
 
 import asyncio
-import fcntl
-import os
+import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Engine, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import CursorResult
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.errors import StoreError
-from gateway.store.migrations import HEAD
+from gateway.store.postgres import PostgresEngine, Server
+from gateway.store.sqlite import SqliteEngine
+from gateway.store.waiting import uninterrupted
+
+__all__ = ["Database", "uninterrupted"]
 
 Result = TypeVar("Result")
-MIGRATIONS = Path(__file__).parent / "migrations"
-READ_ONLY = "civicgate_read_only"
+FAULTS = (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError)
+TRIES = 6
+"""How often a transaction is tried that the database undid because of another one (deadlock, serialisation)."""
+
+
+class Kind(Protocol):
+    """What the two databases do differently."""
+
+    engine: AsyncEngine
+    place: str
+    """For messages; holds no secret."""
+    view: Mapping[str, Any]
+    """Execution options that make a transaction a consistent view."""
+    queue: AbstractAsyncContextManager[Any]
+    """Where writes of this process wait for each other, if they do."""
+
+    async def migrate(self) -> None:
+        """Make or upgrade the schema; several processes may do so at once. Raises StoreError."""
+
+    async def begin(self, connection: AsyncConnection, *, alone: bool) -> str:
+        """First statement of a write; returns the transaction's name when its fate can be asked for later, else ""."""
+
+    def is_conflict(self, error: Exception) -> bool:
+        """Whether the transaction was undone because of another one, so that the same again may succeed."""
+
+    async def was_committed(self, transaction: str) -> bool:
+        """What became of a transaction whose commit got no answer. Raises one of :data:`FAULTS` when nobody knows."""
 
 
 class Database:
-    """One SQLite file in WAL mode with ``synchronous=FULL``: a commit that returned survives a power cut."""
+    """One process's connections to the store's database."""
 
-    def __init__(self, path: Path, busy_timeout: float = 10.0) -> None:
-        self.path = path
-        self._engine = _engine(path, busy_timeout)
-        self._writer = asyncio.Lock()
+    def __init__(self, place: Path | Server, busy_timeout: float = 10.0) -> None:
+        """``place``: the SQLite file, or the PostgreSQL server. ``busy_timeout``: seconds to wait for a lock."""
+        kind = SqliteEngine(place, busy_timeout) if isinstance(place, Path) else PostgresEngine(place, busy_timeout)
+        self.kind: SqliteEngine | PostgresEngine = kind
         self._out = 0
         self._nobody = asyncio.Event()
         self._nobody.set()
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path, busy_timeout: float = 10.0) -> "Database":
-        """Make or migrate the file, then open it. Several processes may do so at once. Raises StoreError."""
-        await asyncio.to_thread(migrate, path, busy_timeout)
-        return cls(path, busy_timeout)
+    async def open(cls, place: Path | Server, busy_timeout: float = 10.0) -> "Database":
+        """Make or migrate the schema, then open. Several processes and nodes may do so at once. Raises StoreError."""
+        database = cls(place, busy_timeout)
+        try:
+            await uninterrupted(database.kind.migrate())
+        except BaseException:
+            await database.close()
+            raise
+        return database
 
     async def close(self) -> None:
         """Refuse new work, wait for what is under way, then close all connections."""
@@ -52,7 +85,7 @@ class Database:
 
     async def _close(self) -> None:
         await self._nobody.wait()
-        await self._engine.dispose()
+        await self.kind.engine.dispose()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -81,8 +114,8 @@ class Database:
                     yield connection
                 finally:
                     await uninterrupted(connection.close())
-            except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
-                raise StoreError(f"the store's database cannot be read: {error}") from error
+            except FAULTS as error:
+                raise StoreError(f"the store's database cannot be read: {_why(error)}") from error
 
     async def _lend(self) -> AsyncConnection:
         opening = asyncio.ensure_future(self._open_one())
@@ -93,38 +126,47 @@ class Database:
             raise
 
     async def _open_one(self) -> AsyncConnection:
-        connection = await _Patient(self._engine).start()
-        return await connection.execution_options(**{READ_ONLY: True})
+        connection = await _Patient(self.kind.engine).start()
+        return await connection.execution_options(**self.kind.view)
 
-    async def write(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[Result]], *, alone: bool = True) -> Result:
         """Run ``work`` in one transaction; commit when it returns, undo when it raises.
 
+        ``alone``: no other write of any node runs meanwhile, as it always is on SQLite: read, then write, and nothing
+        has changed in between. Say False only for work that bears others beside it (its statements compare what they
+        change, lock the rows that they count on, and append no event before they have locked the rest). ``work`` may
+        run more than once: a transaction that the database undid because of another is begun again; it must not do
+        anything but to the connection.
+
         A caller that is cancelled does not tear the transaction: it is finished first, then the cancellation goes on.
-        Raises StoreError for the database's failures and lets the errors of ``work`` through.
+        Raises StoreError for the database's failures and lets the errors of ``work`` through. When a connection is
+        lost in the middle of a commit, the database is asked what became of it.
         """
-        return await uninterrupted(self._write(work))
+        return await uninterrupted(self._write(work, alone=alone))
 
-    async def _write(self, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
-        try:
-            with self._counted():
-                async with self._writer, self._engine.begin() as connection:
-                    return await work(connection)
-        except (SQLAlchemyError, sqlite3.Error, OSError, UnicodeError) as error:
-            raise StoreError(f"the store's database cannot be written: {error}") from error
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[Result]], *, alone: bool) -> Result:
+        for left in reversed(range(TRIES)):
+            try:
+                with self._counted():
+                    async with self.kind.queue:
+                        return await self._transaction(work, alone=alone)
+            except FAULTS as error:
+                if not left or not self.kind.is_conflict(error):
+                    raise StoreError(f"the store's database cannot be written: {_why(error)}") from error
+            await asyncio.sleep(random.uniform(0.005, 0.05) * (TRIES - left))  # noqa: S311 - no secret
+        raise AssertionError  # the last try returned or raised
 
-
-async def uninterrupted(work: Coroutine[Any, Any, Result]) -> Result:
-    """Await to the end even when the caller is cancelled meanwhile, once or often; the cancellation goes on after."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # seen: the caller has gone
-        raise
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[Result]], *, alone: bool) -> Result:
+        async with self.kind.engine.connect() as connection:
+            await connection.begin()
+            name = await self.kind.begin(connection, alone=alone)
+            result = await work(connection)
+            try:
+                await connection.commit()
+            except FAULTS:
+                if not name or not await self.kind.was_committed(name):
+                    raise
+            return result
 
 
 class _Patient(AsyncConnection):
@@ -142,86 +184,11 @@ class _Patient(AsyncConnection):
 
 async def _abandon(opening: "asyncio.Future[AsyncConnection]") -> None:
     """Close a connection that nobody waits for any more, as soon as it is open."""
-    with suppress(SQLAlchemyError, sqlite3.Error, OSError):
+    with suppress(*FAULTS):
         await (await opening).close()
 
 
-def _engine(path: Path, busy_timeout: float) -> AsyncEngine:
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", connect_args={"timeout": busy_timeout}, pool_size=4)
-    _prepare(engine.sync_engine)
-    return engine
-
-
-def _prepare(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def _connect(connection: Any, record: object) -> None:
-        connection.isolation_level = None  # the «begin» below is ours; the driver's own leaves DDL outside
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        read_only = connection.get_execution_options().get(READ_ONLY, False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.open("wb") as lock:
-        _same_owner(path)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def migrate(path: Path, busy_timeout: float = 10.0) -> None:
-    """Bring the file to the newest revision, one process at a time. Raises StoreError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if _revision(path) == HEAD:
-            return
-        with _alone(path.with_suffix(".lock")):
-            if _revision(path) != HEAD:
-                _upgrade(path, busy_timeout)
-    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise StoreError(f"the store {path} cannot be opened: {error}") from error
-
-
-def _same_owner(path: Path) -> None:
-    """A store that the superuser makes belongs to whom its folder belongs."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
-
-
-def _revision(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with closing(sqlite3.connect(path, timeout=10.0)) as connection:
-        try:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.OperationalError:
-            return ""
-    return str(row[0]) if row else ""
-
-
-def _upgrade(path: Path, busy_timeout: float) -> None:
-    from alembic import command  # noqa: PLC0415 - only the first start pays for loading it
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
-
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    _same_owner(path)
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": busy_timeout}, poolclass=NullPool)
-    _prepare(engine)
-    try:
-        with engine.begin() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except CommandError as error:
-        raise StoreError(f"the store {path} is of another version of the gateway: {error}") from error
-    finally:
-        engine.dispose()
+def _why(error: Exception) -> str:
+    """The driver's own words on one line, without the statement and its values, which may be somebody's mail."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split()) or type(cause).__name__

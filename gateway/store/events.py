@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError
+from gateway.store.postgres import alone
 from gateway.store.tables import event
 from gateway.store.text import plain
 
@@ -51,10 +52,12 @@ async def append(
 ) -> None:
     """Add one row inside the caller's transaction.
 
-    Writers come one after the other (the transaction began IMMEDIATE), so the row before is the row before; another
-    database needs an advisory lock here.
+    Writers of events come one after the other, on PostgreSQL by a lock that is held from here to the commit, so the row
+    before is the row before. The number is given here: a database's own sequence has gaps where a write was undone.
     """
-    last = (await connection.execute(select(event.c.hash).order_by(event.c.seq.desc()).limit(1))).scalar()
+    await alone(connection)
+    last = (await connection.execute(select(event.c.seq, event.c.hash).order_by(event.c.seq.desc()).limit(1))).first()
+    number, previous = (0, FIRST) if last is None else last
     row: dict[str, Any] = {
         "item": item,
         "at": at,
@@ -63,7 +66,7 @@ async def append(
         "event": name,
         "comment": plain(comment),
     }
-    await connection.execute(insert(event).values(**row, hash=chain(last or FIRST, row)))
+    await connection.execute(insert(event).values(**row, seq=number + 1, hash=chain(previous, row)))
 
 
 def chain(previous: str, row: dict[str, Any]) -> str:

@@ -247,3 +247,11 @@ token = Table(
     Column("revoked", Moment),
     UniqueConstraint("digest", name="one_token_a_digest"),
 )
+
+store = Table(
+    "store",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Facts about the store as a whole: ``bodies`` = the id of the place whose bodies these rows name."""

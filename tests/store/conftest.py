@@ -1,10 +1,18 @@
-"""A store on a real SQLite file, a small city, a clock that the test moves."""
+"""A store on a real database, a small city, a clock that the test moves.
 
+Whoever asks for ``settings``, and so for a store, runs on SQLite and on PostgreSQL; marked ``sqlite``, on SQLite alone
+(what is shown does not depend on the database, or is SQLite's own).
+"""
+
+import asyncio
 import hashlib
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +21,10 @@ from gateway.model.envelope import Client, Direction, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import HoldOrder
 from gateway.settings import NoticeSettings, OutboxSettings, Settings, StoreSettings
+from gateway.store.database import Database
+from gateway.store.opening import place
+from gateway.store.postgres import WRITERS, Server
+from tests.postgresql import WITHOUT, Cluster, programs
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "config" / "templates"
@@ -52,6 +64,7 @@ class SomeList:
     """A list."""
 
     size: int
+    owners: tuple[str, ...] = ("otto@city.example",)
 
 
 @dataclass
@@ -66,6 +79,7 @@ class City:
         }
     )
     aliases: dict[str, str] = field(default_factory=lambda: {"d.smith@city.example": "dora@city.example"})
+    standing_in: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def holders(self, role: str, sender_address: str) -> tuple[str, ...]:
         """Who holds it."""
@@ -79,6 +93,10 @@ class City:
     def list(self, id: str) -> SomeList | None:  # noqa: A002 - the directory's own signature
         """One list."""
         return SomeList(412) if id == "all-city" else None
+
+    def deputies(self, address: str, at: datetime) -> tuple[str, ...]:
+        """Who stands in."""
+        return self.standing_in.get(address, ())
 
 
 @dataclass
@@ -138,14 +156,103 @@ def sink() -> Sink:
     return Sink()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One contract: every test of a store on both databases."""
+    if "database" in metafunc.fixturenames:
+        alone = metafunc.definition.get_closest_marker("sqlite") is not None
+        metafunc.parametrize("database", ["sqlite"] if alone else ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server, one for each process of tests."""
+    if programs() is None:
+        pytest.skip(WITHOUT)
+    one = Cluster()
+    yield one
+    one.remove()
+
+
+@pytest.fixture(scope="session")
+def template(cluster: Cluster) -> str:
+    """A migrated, empty database to copy from."""
+    name = cluster.create()
+
+    async def migrate() -> None:
+        await (await Database.open(Server(cluster.url(name)))).close()
+
+    asyncio.run(migrate())
+    return name
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What ``store.database`` says: SQLite, or a PostgreSQL database of the test's own."""
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    name = cluster.create(request.getfixturevalue("template"))
+    yield cluster.url(name)
+    cluster.drop(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: str) -> Settings:
     """Settings with a store of its own."""
+    folder = tmp_path / "store"
     return Settings(
-        store=StoreSettings(directory=tmp_path / "store", key_file=tmp_path / "store" / "body.key"),
+        store=StoreSettings(directory=folder, database=database, key_file=folder / "body.key"),
         notices=NoticeSettings(templates=TEMPLATES),
         outbox=OutboxSettings.model_validate({"poll_interval": "50 ms"}),
     )
+
+
+@dataclass
+class ByHand:
+    """Somebody at the database with its own tools, past the gateway."""
+
+    at: Path | Server
+    _locks: list[Any] = field(default_factory=list)
+
+    async def __call__(self, *statements: str) -> list[list[Any]]:
+        """Run and commit; returns the rows of each."""
+        if isinstance(self.at, Path):
+            with closing(sqlite3.connect(self.at)) as file:
+                found = [file.execute(statement).fetchall() for statement in statements]
+                file.commit()
+                return found
+        server = await self.at.connect(10.0)
+        try:
+            async with server.transaction():
+                return [[tuple(row) for row in await server.fetch(statement)] for statement in statements]
+        finally:
+            await server.close()
+
+    async def lock(self) -> None:
+        """Let no writer in until :meth:`unlock`."""
+        if isinstance(self.at, Path):
+            self._locks.append(sqlite3.connect(self.at, isolation_level=None))
+            self._locks[-1].execute("BEGIN IMMEDIATE")
+        else:
+            self._locks.append(await self.at.connect(10.0))
+            await self._locks[-1].execute(f"SELECT pg_advisory_lock({WRITERS})")
+            await self._locks[-1].execute("BEGIN; LOCK TABLE outbox IN SHARE MODE")
+
+    async def unlock(self) -> None:
+        """As before."""
+        while self._locks:
+            done = self._locks.pop().close()
+            if done is not None:
+                await done
+
+
+@pytest.fixture
+async def by_hand(settings: Settings) -> AsyncIterator[ByHand]:
+    """The database behind the gateway's back."""
+    one = ByHand(place(settings.store))
+    yield one
+    await one.unlock()
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from gateway.errors import OperatorError
 from gateway.hold import Acceptance, HeldGroup, open_hold
 from gateway.settings import PolicySettings, Settings
 
+pytestmark = pytest.mark.sqlite
+
 DIRECTORY = Path(__file__).parents[2] / "config" / "directory.yaml"
 Say = Callable[..., tuple[int, str, str]]
 GARDENER, DIRECTOR, HERALD = (f"{n}@city.example" for n in ("gardener", "parks-director", "communications"))

@@ -28,7 +28,7 @@ from gateway.model.reply import Reply
 from gateway.settings import Settings, StoreSettings, NoticeSettings
 
 folder, rounds = Path(sys.argv[2]), int(sys.argv[3])
-settings = Settings(store=StoreSettings(directory=folder, key_file=folder / "body.key"),
+settings = Settings(store=StoreSettings(directory=folder, database=sys.argv[4], key_file=folder / "body.key"),
                     notices=NoticeSettings(templates=conftest.TEMPLATES))
 
 async def accept(number):
@@ -63,7 +63,7 @@ async def test_kill_in_the_middle_of_accept(settings: Settings, city: Any) -> No
     folder = settings.store.directory
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", KILLED, str(here), str(folder), str(ROUNDS)],
+        [sys.executable, "-c", KILLED, str(here), str(folder), str(ROUNDS), settings.store.database],
         capture_output=True,
         text=True,
         timeout=120,

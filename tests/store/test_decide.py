@@ -320,6 +320,7 @@ async def test_ids_can_be_shortened(hold: Hold, acceptance: Make) -> None:
             await hold.resolve(nonsense)
 
 
+@pytest.mark.sqlite
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.tuples(st.sampled_from("ar"), st.sampled_from([DORA, CARL, CORA, IDA])), max_size=5))
 def test_any_sequence_of_words(
@@ -375,7 +376,7 @@ from gateway.hold.decide import Order
 from gateway.settings import Settings, StoreSettings, NoticeSettings
 
 folder = Path(sys.argv[2])
-settings = Settings(store=StoreSettings(directory=folder, key_file=folder / "body.key"),
+settings = Settings(store=StoreSettings(directory=folder, database=sys.argv[3], key_file=folder / "body.key"),
                     notices=NoticeSettings(templates=conftest.TEMPLATES))
 
 async def decide(verb, person, scenario, at):
@@ -415,7 +416,7 @@ async def test_two_processes_at_the_same_instant(hold: Hold, acceptance: Make, s
     here = Path(__file__).parent
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", RIVALS, str(here), str(settings.store.directory)],
+        [sys.executable, "-c", RIVALS, str(here), str(settings.store.directory), settings.store.database],
         capture_output=True,
         text=True,
         timeout=60,

@@ -2,35 +2,35 @@
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from gateway.errors import StoreError
 from gateway.hold import Acceptance, Hold
-from gateway.settings import Settings
 
 
 @pytest.fixture
-async def database(hold: Hold, acceptance: Callable[..., Acceptance], settings: Settings) -> Path:
-    """A database with three events."""
+async def three(hold: Hold, acceptance: Callable[..., Acceptance], by_hand: Any) -> Any:
+    """A database with three events, behind the gateway's back."""
     for transaction in ("T1", "T2", "T3"):
         await hold.accept(acceptance(transaction))
-    return settings.store.directory / "store.db"
+    return by_hand
 
 
-async def test_a_good_chain_verifies(hold: Hold, database: Path) -> None:
+async def test_a_good_chain_verifies(hold: Hold, three: Any) -> None:
     """An untouched record counts its rows and ends in the last hash."""
     last = (await hold.history("T3-h1"))[-1].hash
     assert await hold.verify_events() == (3, last)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE event SET actor = 'x'", "DELETE FROM event WHERE seq = 2"])
-async def test_events_cannot_be_changed(hold: Hold, database: Path, statement: str) -> None:
+async def test_events_cannot_be_changed(three: Any, statement: str) -> None:
     """The database itself refuses to change or delete an event."""
-    with closing(sqlite3.connect(database)) as connection, pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        connection.execute(statement)
+    with pytest.raises((sqlite3.IntegrityError, asyncpg.RaiseError), match="append-only"):
+        await three(statement)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,11 @@ async def test_events_cannot_be_changed(hold: Hold, database: Path, statement: s
         "UPDATE event SET seq = 9 WHERE seq = 3",
     ],
 )
-async def test_tampering_shows(hold: Hold, database: Path, statement: str) -> None:
+async def test_tampering_shows(hold: Hold, three: Any, statement: str) -> None:
     """Whoever takes the triggers away and alters a row is found out."""
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("DROP TRIGGER event_no_update")
-        connection.execute("DROP TRIGGER event_no_delete")
-        connection.execute(statement)
-        connection.commit()
+    if isinstance(three.at, Path):
+        await three("DROP TRIGGER event_no_update", "DROP TRIGGER event_no_delete", statement)
+    else:
+        await three("DROP TRIGGER event_append_only ON event", statement)
     with pytest.raises(StoreError, match="altered"):
         await hold.verify_events()

@@ -4,9 +4,7 @@ import asyncio
 import email
 import smtplib
 import socket
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import timedelta
 from email import policy
 from itertools import pairwise
@@ -367,23 +365,22 @@ async def test_run_delivers_at_once_and_gives_claims_back(
 
 
 async def test_a_row_whose_outcome_could_not_be_written_is_tried_again_by_backoff(
-    settings: Settings, city: Any, clock: Any, relay: Make, sink: Any
+    settings: Settings, city: Any, clock: Any, relay: Make, sink: Any, by_hand: Any
 ) -> None:
     """A store that failed for a moment, at the outcome and at the claim, once cost the whole claim_timeout (5 min)."""
     hold = await open_hold(settings, city, clock=clock, busy_timeout=0.2)
     await hold.accept(relay("bob@x.org"))
-    lock = sqlite3.connect(settings.store.directory / "store.db", isolation_level=None)
 
-    def answer(_: Delivery) -> DeliveryResult:
+    async def answer(_: Delivery) -> DeliveryResult:
         if len(sink.got) == 0:
-            lock.execute("BEGIN IMMEDIATE")
+            await by_hand.lock()
         return DeliveryResult((OK,), OK)
 
     sink.answer = answer
     outbox = Outbox(hold, sink, settings.outbox)
     running = asyncio.create_task(outbox.run())
     await until(lambda: bool(outbox._not_freed))
-    lock.execute("ROLLBACK")
+    await by_hand.unlock()
     await until(lambda: not outbox._not_freed)
     assert len(sink.got) == 1
     clock.move(seconds=settings.outbox.retry_first * 1.25 + 1)
@@ -393,7 +390,6 @@ async def test_a_row_whose_outcome_could_not_be_written_is_tried_again_by_backof
     assert len(sink.got) == 2
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    lock.close()
     await hold.close()
 
 
@@ -441,15 +437,13 @@ async def test_a_surprise_in_one_delivery_does_not_end_the_others(
 
 
 async def test_a_row_that_cannot_be_read_blocks_nobody(
-    hold: Hold, relay: Make, outbox: Outbox, sink: Any, settings: Settings, clock: Any
+    hold: Hold, relay: Make, outbox: Outbox, sink: Any, clock: Any, by_hand: Any
 ) -> None:
     """A row or an item with values of another version is put aside; all others go their way."""
     await hold.accept(relay("odd@x.org"))
     clock.move(seconds=1)
     await hold.accept(relay("b@x.org", transaction="T2"))
-    with closing(sqlite3.connect(settings.store.directory / "store.db")) as connection:
-        connection.execute("""UPDATE outbox SET recipients = '[{"novelty": 1}]' WHERE id = 'T1-o1'""")
-        connection.commit()
+    await by_hand("""UPDATE outbox SET recipients = '[{"novelty": 1}]' WHERE id = 'T1-o1'""")
     await outbox.drain()
     await outbox.drain()
     assert relays(sink) == [["b@x.org"]]
@@ -457,14 +451,12 @@ async def test_a_row_that_cannot_be_read_blocks_nobody(
 
 
 async def test_an_item_that_cannot_be_read_does_not_stop_the_outbox(
-    hold: Hold, acceptance: Make, sink: Any, settings: Settings, clock: Any
+    hold: Hold, acceptance: Make, sink: Any, settings: Settings, clock: Any, by_hand: Any
 ) -> None:
     """Expiry meets an unreadable item: the other items expire, and deliveries go on."""
     await hold.accept(acceptance("T1", outgoing=()))
     await hold.accept(acceptance("T2"))
-    with closing(sqlite3.connect(settings.store.directory / "store.db")) as connection:
-        connection.execute("UPDATE held SET orders = 'nonsense' WHERE id = 'T1-h1'")
-        connection.commit()
+    await by_hand("UPDATE held SET orders = 'nonsense' WHERE id = 'T1-h1'")
     clock.move(days=3)
     running = asyncio.create_task(Outbox(hold, sink, settings.outbox).run())
     await until(lambda: bool(sink.to("bob@city.example")) and any(d.kind == "return" for d, _ in sink.got))

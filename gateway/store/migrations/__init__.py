@@ -1,4 +1,4 @@
 """Schema of the store, one revision a file."""
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision; a start that finds it in the database need not load alembic."""

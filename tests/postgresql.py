@@ -1,0 +1,137 @@
+"""A real PostgreSQL for tests: Debian's server in a temporary folder, on a Unix socket, without fsync.
+
+Refuses the superuser, as the server does: there it runs as Debian's user ``postgres``. Ends with the process that
+started it, even when that is killed.
+"""
+
+import asyncio
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from gateway.store.postgres import Server
+
+USER = "postgres"
+WITHOUT = "needs PostgreSQL's server programs (Debian: postgresql); deploy/setup installs them"
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "100",
+    "autovacuum": "off",
+    "listen_addresses": "",
+    "log_min_messages": "fatal",
+    "max_wal_size": "256MB",
+}
+
+
+def programs() -> Path | None:
+    """Folder of ``initdb`` and ``postgres``: on PATH, or where Debian puts them, newest version first."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    return next((folder for folder in debian if (folder / "initdb").exists()), None)
+
+
+class Cluster:
+    """One server, that can be stopped and started in the middle of a test."""
+
+    def __init__(self) -> None:
+        bin_ = programs()
+        assert bin_ is not None, WITHOUT
+        self._bin = bin_
+        self.folder = Path(tempfile.mkdtemp(prefix="cg-pg-"))
+        self._data = self.folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        if os.geteuid() == 0:
+            person = pwd.getpwnam(USER)
+            os.chown(self.folder, person.pw_uid, person.pw_gid)
+        self._run("initdb", "-D", str(self._data), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        self.start()
+
+    def _as_user(self, *words: str) -> list[str]:
+        own = ["setpriv", "--pdeathsig", "INT"]
+        if os.geteuid() == 0:
+            own += [f"--reuid={USER}", f"--regid={USER}", "--init-groups"]
+        return [*own, str(self._bin / words[0]), *words[1:]]
+
+    def _run(self, *words: str) -> None:
+        done = subprocess.run(self._as_user(*words), capture_output=True, text=True, cwd="/", check=False)
+        assert done.returncode == 0, done.stderr
+
+    @property
+    def pid(self) -> int:
+        """Of the server's first process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        settings = [word for name, value in FAST.items() for word in ("-c", f"{name}={value}")]
+        words = self._as_user("postgres", "-D", str(self._data), "-k", str(self.folder), *settings)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd="/")
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                asyncio.run(self._say("postgres", "SELECT 1"))
+            except (OSError, asyncpg.PostgresError):
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+                assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """End it at once (SIGQUIT: as in a crash, SIGINT: in order) and wait until it has gone."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            process.wait(30)
+
+    def remove(self) -> None:
+        """Stop it and take its folder away."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str, user: str = USER) -> str:
+        """The address of one of its databases."""
+        return f"postgresql://{user}@/{database}?host={self.folder}"
+
+    async def _say(self, database: str, *statements: str) -> list[Any]:
+        connection = await Server(self.url(database)).connect(10.0)
+        try:
+            return [await connection.fetch(statement) for statement in statements]
+        finally:
+            await connection.close(timeout=5)
+
+    def say(self, database: str, *statements: str) -> list[Any]:
+        """Run statements as the superuser, for tests without an event loop; returns the rows of each."""
+        return asyncio.run(self._say(database, *statements))
+
+    async def ask(self, database: str, *statements: str) -> list[Any]:
+        """The same where an event loop runs."""
+        return await self._say(database, *statements)
+
+    def create(self, template: str = "template0") -> str:
+        """A new database; returns its name."""
+        name = f"t{secrets.token_hex(6)}"
+        self.say("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Take a database away, with whoever is connected to it."""
+        with suppress(OSError, asyncpg.PostgresError):
+            self.say("postgres", f"DROP DATABASE {name} WITH (FORCE)")
