@@ -29,8 +29,8 @@ COPY deploy/clamd.conf /opt/civicgate/deploy/clamd.conf
 COPY config /opt/civicgate/config
 COPY deploy/docker/gateway.yaml /opt/civicgate/config/gateway.yaml
 COPY rules /opt/civicgate/rules
-# Compiled here, because the root file system is read-only later.
-RUN /opt/civicgate/venv/bin/python -m compileall -q /opt/civicgate/gateway /opt/civicgate/venv/lib \
+# Compiled here, because the root file system is read-only later; pip has compiled what it installed.
+RUN /opt/civicgate/venv/bin/python -m compileall -q /opt/civicgate/gateway \
  && chmod 755 /opt/civicgate/venv/bin/civicgate \
  && mkdir -p /opt/civicgate/var
 
@@ -46,7 +46,7 @@ ENV PATH=/opt/civicgate/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
     PYTHONUNBUFFERED=1
 # Spool, store, keys, certificates: all that is written. /tmp is written by openssl and libmagic's callers at most.
 VOLUME /opt/civicgate/var
-EXPOSE 10025 9464
+EXPOSE 10025 9464 8480
 USER 10025:10025
 STOPSIGNAL SIGTERM
 # Says EHLO to the first listener of config/gateway.yaml.
