@@ -118,6 +118,7 @@ def gateway_settings(
     port, metrics, next_hop = ports
     return {
         "workers": workers,
+        "console": {"enabled": False},
         "listeners": [{"name": "bench", "address": f"127.0.0.1:{port}"}],
         "smtp": {"hostname": "gateway.city.example", "drain_timeout": "2 s"},
         "next_hop": {"address": f"127.0.0.1:{next_hop}"},

@@ -23,6 +23,8 @@ _BACKOFF_LONGEST = 30.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 OBSERVER = -1
 """Number of the process that is the observer."""
+CONSOLE = -2
+"""Number of the process that is the console."""
 
 
 PATIENCE = 3.0
@@ -84,7 +86,8 @@ class Parent:
     def run(self) -> int:
         """Until SIGTERM or SIGINT. Returns the exit code."""
         count = self.settings.workers or os.cpu_count() or 1
-        self._children = [Child(number) for number in (OBSERVER, *range(count))]
+        beside = (OBSERVER, CONSOLE) if self.settings.console.enabled else (OBSERVER,)
+        self._children = [Child(number) for number in (*beside, *range(count))]
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(name, self._signalled)
         signal.signal(signal.SIGCHLD, lambda *_: None)

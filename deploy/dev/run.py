@@ -43,6 +43,7 @@ from gateway.settings import Endpoint, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path("config/gateway.yaml")
+ADMINISTRATOR = "it-director@city.example"
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 40.0
 """Longer than smtp.drain_timeout: the gateway may finish what it is at."""
@@ -86,10 +87,11 @@ def place(var: Path, free_ports: bool) -> Place:
     data = YAML(typ="safe").load(CONFIG)
     _move(data, var)
     if free_ports:
-        ports = _free_ports(3)
+        ports = _free_ports(4)
         data["listeners"][0]["address"] = f"127.0.0.1:{ports[0]}"
         data["next_hop"]["address"] = f"127.0.0.1:{ports[1]}"
         data["metrics"]["address"] = f"127.0.0.1:{ports[2]}"
+        data["console"]["address"] = f"127.0.0.1:{ports[3]}"
     var.mkdir(parents=True, exist_ok=True)
     copy = var / "gateway.yaml"
     with copy.open("w", encoding="utf-8") as file:
@@ -122,6 +124,7 @@ def check_ports(at: Place) -> None:
         ("gateway", at.gateway),
         ("mail server", at.settings.next_hop.address),
         ("metrics", at.settings.metrics.address),
+        *((("console", at.settings.console.address),) if at.settings.console.enabled else ()),
     )
     for name, endpoint in wanted:
         try:
@@ -201,6 +204,8 @@ async def start_gateway(stack: AsyncExitStack, at: Place) -> Process:
             raise CannotStartError("\n  ".join([f"The gateway {what}. The end of {at.log}:", *words]))
         await asyncio.sleep(0.1)
     say(f"gateway      {at.gateway}, metrics http://{at.settings.metrics.address}/metrics, log {at.log}")
+    if at.settings.console.enabled:
+        say(f"console      {at.settings.console.url}")
     return process
 
 
@@ -287,6 +292,9 @@ See what is held, and let the message to all of the city pass: two people must s
   {command}hold list
   {command}hold approve {held} --as {APPROVERS[0]}
   {command}hold approve {held} --as {APPROVERS[1]}
+Do the same in the console: {at.settings.console.url}
+  {command}users add {APPROVERS[0]}      (asks for a password; --link prints a link instead)
+  {command}users add {ADMINISTRATOR} --admin
 Ask what would become of a message, rule by rule
   {command}explain {received}/{outcomes[0].number:05d}.eml --from {STAFF} --to {ALL_CITY}
 Open what was encrypted

@@ -1,9 +1,10 @@
 """Local accounts: who has one, its password, its second factor, its one-time link for setting a password.
 
-Refuses whatever would leave a trace missing: every change is one transaction with its event. A changed password, a reset
-second factor and a disabled account end the person's sessions.
+Refuses whatever would leave a trace missing: every change is one transaction with its event. A changed password, a
+reset second factor and a disabled account end the person's sessions.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -60,23 +61,15 @@ class People:
     async def add(self, address: str, actor: Actor, *, admin: bool = False) -> Account:
         """A new account without a password: nobody can log in with it yet. Raises OperatorError, StoreError."""
         key = fold(address)
-        if not key.partition("@")[0] or not key.rpartition("@")[2] or not key.isprintable() or " " in key:
+        if not re.fullmatch(r"[^\s@<>]+@[^\s@<>]+", key) or not key.isprintable():
             raise OperatorError(f"«{address}» is not an address like clerk@city.example.")
         now = self._core.clock()
 
         async def work(connection: AsyncConnection) -> None:
             if await _secrets(connection, key) is not None:
                 raise OperatorError(f"There is an account {key} already.")
-            row = {
-                "address": key,
-                "admin": admin,
-                "password": "",
-                "totp": "",
-                "totp_step": 0,
-                "setup": "",
-                "created": now,
-            }
-            await connection.execute(insert(account).values(**row))
+            empty = {"password": "", "totp": "", "totp_step": 0, "setup": ""}
+            await connection.execute(insert(account).values(address=key, admin=admin, created=now, **empty))
             await self._core.note(connection, key, "account-added", actor, "administrator" if admin else "")
 
         await self._core.database.write(work)
@@ -258,6 +251,6 @@ class People:
 
 async def _secrets(connection: AsyncConnection, key: str) -> Secrets | None:
     row = (await connection.execute(select(account).where(account.c.address == key))).first()
-    return (
-        None if row is None else Secrets(row.address, row.password, row.totp, row.totp_step, row.disabled is not None)
-    )
+    if row is None:
+        return None
+    return Secrets(row.address, row.password, row.totp, row.totp_step, row.disabled is not None)

@@ -1,6 +1,6 @@
 """One-time codes by time (RFC 6238: SHA-1, 6 digits, 30 s, as every authenticator app does it), and recovery codes.
 
-Refuses a code of a step that was used already or lies before one: a code that somebody saw over a shoulder is worthless.
+Refuses a code of a step that was used already or lies before one: what somebody saw over a shoulder is worthless.
 """
 
 import base64

@@ -186,8 +186,8 @@ async def _check_form(request: Request, gate: Gate, headers: HeaderFields, viewe
         raise Refused(
             403,
             "The form is too old",
-            "You were logged out, or logged in anew, since it was shown. Nothing was done. Go back, reload the page and "
-            "try again.",
+            "You were logged out, or logged in anew, since it was shown. Nothing was done. Go back, reload the page "
+            "and try again.",
         )
 
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.accounts import Accounts
+from gateway.console.provider import Provider
 from gateway.directory import Directory
 from gateway.hold import Hold
 from gateway.policy import RuleSet
@@ -102,6 +103,8 @@ class Services:
     clock: Callable[[], datetime] = utc_now
     neighbours: Mapping[str, Callable[[], Awaitable[Health]]] = field(default_factory=dict)
     """Name («clamd», «next hop», «store») -> asks it now, within a few seconds."""
+    provider: Provider | None = None
+    """The identity provider, when one is set."""
     log: Any = None
     started: datetime = field(default_factory=utc_now)
     """When settings, rules and directory were read."""

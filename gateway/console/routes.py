@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.console import login
+from gateway.console import account, login, oidc
 from gateway.console.context import Page, Refused, Services, Viewer, Who
 from gateway.console.render import assets, render
 
@@ -36,6 +36,8 @@ ROUTES: tuple[Page, ...] = (
     Page("GET", "/health", health, Who.ANYONE, bare=True),
     Page("GET", "/static/{name}", static, Who.ANYONE, bare=True),
     *login.ROUTES,
+    *oidc.ROUTES,
+    *account.ROUTES,
     Page("GET", "/", home),
 )
 """Pages of other modules are added here: ``*items.ROUTES``."""

@@ -84,8 +84,24 @@ def arrival_of(request: Request) -> Arrival:
 def greet(request: Request, response: Response) -> None:
     """Let a stranger's browser keep the visit that the forms on this page are bound to."""
     arrival = arrival_of(request)
-    if arrival.fresh and arrival.session is None:
+    given = any(name == b"set-cookie" for name, _ in response.raw_headers)
+    if arrival.fresh and arrival.session is None and not given:
         arrival.jar.put(response, arrival.jar.visit, arrival.visit)
+
+
+def give(response: Response, request: Request, secret: str) -> Response:
+    """Let the browser keep a session; what it had before login is worth nothing any more."""
+    jar = arrival_of(request).jar
+    jar.put(response, jar.session, secret)
+    jar.drop(response, jar.visit)
+    return response
+
+
+def take_away(response: Response, request: Request) -> Response:
+    """Take the session's cookie away."""
+    jar = arrival_of(request).jar
+    jar.drop(response, jar.session)
+    return response
 
 
 def viewer_for(arrival: Arrival, services: Services, client: str) -> Viewer:

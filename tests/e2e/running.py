@@ -429,6 +429,7 @@ def city_gateway(
         "notices": {"templates": str(ROOT / "config" / "templates")},
         "metrics": {"address": f"127.0.0.1:{metrics}", "directory": str(folder / "metrics")},
         "policy": {"rules": str(rules), "directory": str(DIRECTORY)},
+        "console": {"enabled": False},
     }
     gateway = CityGateway(folder, nursery, port, metrics, values)
     gateway.configure(**changes)

@@ -185,6 +185,7 @@ def test_run_refuses_to_start_on_contradictions_and_on_taken_ports(tmp_path: Pat
             f"metrics: {{address: '127.0.0.1:0', directory: {tmp_path}/metrics}}\nspool: {{directory: {tmp_path}}}\n"
             f"policy: {{rules: {tmp_path}/rules, directory: {tmp_path}/directory.yaml}}\n"
             f"clamd: {{config_file: {tmp_path}/clamd.conf}}\nsmtp: {{max_message_size: 500 MB}}\n"
+            "console: {enabled: false}\n"
         )
         config.write_text(text, "utf-8")
         busy = _run(config)

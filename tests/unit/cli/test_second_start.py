@@ -8,13 +8,15 @@ import pytest
 
 from gateway.cli import run
 from gateway.errors import ConfigError
-from gateway.settings import Endpoint, ListenerSettings, MetricsSettings, Settings
+from gateway.settings import ConsoleSettings, Endpoint, ListenerSettings, MetricsSettings, Settings
+
+OFF = ConsoleSettings(enabled=False)
 
 
 def _settings(metrics: Path, port: int) -> Settings:
     address = Endpoint(host="127.0.0.1", port=port)
     listener = ListenerSettings(name="proxy", address=Endpoint(host="127.0.0.1", port=0))
-    return Settings(metrics=MetricsSettings(address=address, directory=metrics), listeners=(listener,))
+    return Settings(metrics=MetricsSettings(address=address, directory=metrics), listeners=(listener,), console=OFF)
 
 
 def test_a_second_start_leaves_the_first_one_s_metrics(tmp_path: Path) -> None:

@@ -106,9 +106,8 @@ def test_other_folder_moves_all_that_is_written(tmp_path: Path) -> None:
         settings.encryption.certificates, Path(settings.clamd.address.removeprefix("unix:")), at.log,
     ]  # fmt: skip
     assert [path for path in written if not path.is_relative_to(tmp_path)] == []
-    assert {at.gateway.port, settings.next_hop.address.port, settings.metrics.address.port}.isdisjoint(
-        {10025, 10026, 9464}
-    )
+    ports = {at.gateway.port, settings.next_hop.address.port, settings.metrics.address.port}
+    assert (ports | {settings.console.address.port}).isdisjoint({10025, 10026, 9464, 8480})
 
 
 def test_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def check():
     if (folder / "broken").exists():
         raise ConfigError("unknown key «x»", "gateway.yaml", 3, 1)
 
-settings = Settings.model_validate({"workers": 2, "smtp": {"drain_timeout": "100 ms"}})
+settings = Settings.model_validate({
+    "workers": 2, "smtp": {"drain_timeout": "100 ms"}, "console": {"enabled": behaviour == "console"}
+})
 forgotten, refused = (lambda pid: note("forgotten", pid)), (lambda: note("refused", "once"))
 parent = Parent(settings, work, check, Log(), forgotten, refused)
 sys.exit(parent.run())
@@ -172,6 +174,18 @@ def test_a_killed_worker_is_started_again(start: Callable[..., Running]) -> None
     assert f"'pid': {victim}, 'status': -9" in said
     assert one.lines("forgotten") == [str(victim)]
     assert one.end() == 0
+
+
+def test_the_console_is_a_process_of_its_own_that_is_started_again(start: Callable[..., Running]) -> None:
+    """It is one more child: a kill of it leaves the others, a new one comes, SIGTERM drains it with them."""
+    one = start("console")
+    one.until(lambda: len(one.lines("ready")) == 4)
+    victim = next(int(line.split()[1]) for line in one.lines("started") if line.startswith("-2 "))
+    os.kill(victim, signal.SIGKILL)
+    one.until(lambda: len(one.lines("ready")) == 5)
+    assert [line.split()[0] for line in one.lines("started")][4:] == ["-2"]
+    assert one.end() == 0
+    assert sorted(one.lines("drained")) == ["-1", "-2", "0", "1"]
 
 
 def test_a_worker_that_keeps_dying_is_started_ever_more_rarely(start: Callable[..., Running]) -> None:
