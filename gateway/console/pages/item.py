@@ -1,0 +1,277 @@
+"""One held item: what it is, why it waits, what is in it, who has said what; and the decision.
+
+Refuses content to everybody but whom the gate lets in (:mod:`gateway.hold.access`); each look at content is an event.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.context import Page, Refused, Services, Viewer
+from gateway.console.pages import exceptions, opened, words
+from gateway.console.pages.deciding import ACTIONS, Wrong, decide
+from gateway.console.pages.lists import Named, named
+from gateway.console.pages.rows import row
+from gateway.console.pages.showing import Flash, clauses, field, show
+from gateway.console.pages.words import When, harmless
+from gateway.console.render import redirect
+from gateway.errors import OperatorError
+from gateway.hold import Damaged, HeldItem, State
+from gateway.hold.access import Ground, Permission, may_read
+from gateway.hold.decide import Reading
+from gateway.hold.states import OPEN
+from gateway.model.verdict import Mode, RuleMatch
+from gateway.spool import Spool, SpooledMessage
+from gateway.store.events import GATEWAY
+
+LARGE = 25_000_000
+"""Octets from which on a message is opened when asked for only."""
+MOST_RECIPIENTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A rule that matched, as far as the viewer may know."""
+
+    rule: str
+    title: str
+    acts: bool
+    mode: str
+    failed: str
+    evidence: str
+    clauses: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One approval that is needed: who can give it, or who has."""
+
+    role: str
+    kind: str
+    """``wait`` or ``done``."""
+    people: tuple[Named, ...]
+    by: Named | None
+    fallback: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event in words."""
+
+    seq: int
+    at: When
+    what: str
+    who: str
+    via: str
+    comment: str
+    hash: str
+
+
+async def reading_of(request: Request, services: Services) -> Reading:
+    """The item that the address names. Raises Refused (404), StoreError."""
+    try:
+        return await services.hold.desk.read(request.path_params["item"])
+    except OperatorError as error:
+        text = "There is no held message of this id. Look at the list, or copy the whole address again."
+        raise Refused(404, "No such message", text) from error
+
+
+async def index(request: Request, viewer: Viewer, services: Services) -> Response:
+    """The page."""
+    return await show_item(request, viewer, services)
+
+
+async def show_item(
+    request: Request, viewer: Viewer, services: Services, wrong: str = "", flash: Flash | None = None
+) -> Response:
+    """The page; after a form that could not be taken with ``wrong`` beside the comment, or ``flash`` on top."""
+    reading = await reading_of(request, services)
+    item = reading.item
+    permission = may_read(viewer.address, item, reading.slots, services.directory)
+    body = await _content(request, viewer, services, reading, permission)
+    titles = {rule.id: rule.title for rule in services.rules.rules}
+    made = row(services, viewer, item, reading.slots, titles, services.clock())
+    place, sent = _state(services, reading, permission), permission.ground is Ground.SENDER
+    asks_sender = item.state is State.ATTESTING and sent
+    return await show(
+        request,
+        viewer,
+        services,
+        "item.html",
+        status=409 if wrong or flash else 200,
+        flash=flash,
+        item=item,
+        row=made,
+        reasons=tuple(dict.fromkeys(order.reason for order in item.orders if order.reason)),
+        matches=_matches(item, permission, await clauses(services)),
+        changes=tuple(dict.fromkeys(t.kind.replace("-", " ") for t in item.transforms)),
+        reason=permission.reason,
+        recipients=_recipients(item),
+        client=_client(item),
+        message_id=harmless(item.message.message_id),
+        history=await entries(services, item.id),
+        slots=place if item.state in (State.HELD, State.ATTESTING) else (),
+        why_not=_why_not(viewer, reading, permission),
+        can_withdraw=sent and item.state in (State.HELD, State.ATTESTING),
+        attestations=item.attestations if asks_sender else (),
+        can_comment=bool(permission) and not sent and item.state in OPEN,
+        allowed=_kinds(item) if made.mine else (),
+        allow_size=words.size(item.message.size * 5 // 4).replace("bytes", "B"),
+        scopes=_scopes(item),
+        spans=exceptions.SPANS,
+        typed=await field(request, "comment") if wrong else "",
+        wrong=wrong,
+        **body,
+    )
+
+
+async def _content(
+    request: Request, viewer: Viewer, services: Services, reading: Reading, permission: Permission
+) -> dict[str, Any]:
+    """The opened message, or why there is none to see."""
+    item, nothing = reading.item, {"opened": None, "large": False, "gone": ""}
+    if not permission:
+        return nothing
+    if not item.message.body or item.state is State.DAMAGED:
+        why = "is damaged and cannot be shown" if item.state is State.DAMAGED else "is not kept any more"
+        return nothing | {"gone": f"The content {why}: {words.state(item.state).text}"}
+    if item.message.size > LARGE and request.query_params.get("open") != "1":
+        return nothing | {"large": True}
+    try:
+        message = await look(viewer, services, item, "text")
+    except (OperatorError, Damaged) as error:
+        return nothing | {"gone": f"The content cannot be shown: {error.detail}"}
+    try:
+        return nothing | {"opened": await asyncio.to_thread(opened.read, message)}
+    finally:
+        message.close()
+
+
+async def look(viewer: Viewer, services: Services, item: HeldItem, what: str) -> SpooledMessage:
+    """The message itself, the look recorded; the caller closes it. Raises OperatorError, Damaged, StoreError.
+
+    ``what``: which content. All that the console gives to anybody comes through here, and so through the gate.
+    """
+    allowed = await services.hold.desk.view(item.id, viewer.address, viewer.origin, what)
+    return await opened.fetch(services.hold, Spool(services.settings.spool), allowed)
+
+
+def _matches(item: HeldItem, permission: Permission, texts: dict[str, str]) -> list[Match]:
+    def one(match: RuleMatch) -> Match:
+        known = tuple((clause, texts.get(clause, "")) for clause in match.source)
+        mode = "counts only" if match.mode is Mode.MONITOR else str(match.mode)
+        evidence = harmless(match.why) if permission else ""
+        return Match(
+            match.rule, match.title, match.mode is Mode.ENFORCE, mode, match.failed_control, evidence, known
+        )  # fmt: skip
+
+    return [one(match) for match in sorted(item.matches, key=lambda m: m.mode is not Mode.ENFORCE)]
+
+
+def _state(services: Services, reading: Reading, permission: Permission) -> tuple[Place, ...]:
+    """Each approval that is needed: given by whom, or open to whom."""
+    directory = services.directory
+    missing = {slot.role for slot in reading.missing()}
+    given = list(reading.counting)
+    places = []
+    for slot in reading.slots:
+        people = tuple(named(directory, person, dict(slot.why).get(person, "")) for person in sorted(slot.people))
+        by = next((d for d in given if slot.role in d.roles and slot.role not in missing), None)
+        if (by is not None and len(by.roles) == 1) or by is not None:
+            given.remove(by)
+        places.append(
+            Place(
+                slot.role, "done" if by else "wait", people, named(directory, by.person) if by else None, slot.fallback
+            )
+        )
+    return tuple(places)
+
+
+def _why_not(viewer: Viewer, reading: Reading, permission: Permission) -> str:
+    """Why this viewer has no form to decide with."""
+    if reading.item.state is not State.HELD:
+        return ""
+    if permission.ground is Ground.SENDER:
+        return "You sent this message, so others decide it."
+    if any(decision.person == permission.person for decision in reading.said):
+        return "You have decided. It waits for others now."
+    return "You are not asked for this message."
+
+
+def _recipients(item: HeldItem) -> list[dict[str, str]]:
+    shown = [
+        {
+            "address": harmless(recipient.address),
+            "value": recipient.address,
+            "direction": str(recipient.direction),
+            "lists": ", ".join(name for name in recipient.lists if not name.startswith("@")),
+        }
+        for recipient in item.recipients[:MOST_RECIPIENTS]
+    ]
+    left = len(item.recipients) - len(shown)
+    return shown + ([{"address": f"and {left} more", "value": "", "direction": "", "lists": ""}] if left else [])
+
+
+def _client(item: HeldItem) -> str:
+    client = item.message.client
+    parts = [client.name or client.helo, f"[{client.address}]" if client.address else "", client.protocol]
+    parts += [f"logged in as {client.login}" if client.login else "", client.tls or "without TLS"]
+    return harmless(", ".join(part for part in parts if part))
+
+
+def _kinds(item: HeldItem) -> tuple[str, ...]:
+    """Exceptions that would have kept the rules of this item from acting; none when one of the rules knows none."""
+    if not item.message.reverse_path or not all(order.exceptions for order in item.orders):
+        return ()
+    return tuple(dict.fromkeys(kind for order in item.orders for kind in order.exceptions))
+
+
+def _scopes(item: HeldItem) -> list[tuple[str, str]]:
+    domains = dict.fromkeys(f"@{r.address.rpartition('@')[2]}" for r in item.recipients[:100])
+    found = [("", "the same recipients"), *((domain, f"anybody at {harmless(domain[1:])}") for domain in domains)]
+    return [*found[:10], ("*", "anybody")]
+
+
+async def entries(services: Services, ident: str) -> list[Entry]:
+    """The item's events, oldest first. Raises StoreError."""
+    now = services.clock()
+    made = []
+    for entry in await services.hold.history(ident):
+        known = services.directory.person(entry.actor) if "@" in entry.actor else None
+        who = "" if entry.actor == GATEWAY.name else known.name if known else harmless(entry.actor)
+        at = words.when(entry.at, now)
+        what, via, comment = words.event(entry.event), harmless(entry.os_user), harmless(entry.comment)
+        made.append(Entry(entry.seq, at, what, who, via, comment, entry.hash))
+    return made
+
+
+async def history(request: Request, viewer: Viewer, services: Services) -> Response:
+    """The whole record of one item."""
+    reading = await reading_of(request, services)
+    found = await entries(services, reading.item.id)
+    return await show(request, viewer, services, "history.html", id=reading.item.id, entries=found)
+
+
+async def act(request: Request, viewer: Viewer, services: Services) -> Response:
+    """A decision, a comment, or the sender's own word."""
+    reading = await reading_of(request, services)
+    action = await field(request, "action")
+    if action not in ACTIONS:
+        raise Refused(400, "Bad request", "The form says nothing that this page knows.")
+    try:
+        done = await decide(request, viewer, services, reading, action)
+    except Wrong as error:
+        return await show_item(request, viewer, services, wrong=error.text)
+    except OperatorError as error:
+        return await show_item(request, viewer, services, flash=Flash("bad", error.detail))
+    return redirect(request, f"/held/{reading.item.id}", done=done)
+
+
+ROUTES = (
+    Page("GET", "/held/{item}", index),
+    Page("POST", "/held/{item}", act),
+    Page("GET", "/held/{item}/history", history),
+)
