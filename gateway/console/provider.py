@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 from authlib.common.errors import AuthlibBaseError
 from authlib.integrations.httpx_client import AsyncOAuth2Client
 from authlib.oidc.core import CodeIDToken
@@ -79,7 +79,7 @@ class Provider:
                 claims = await self._claims(metadata, tokens, nonce)
                 if self.settings.address_claim not in claims and "userinfo_endpoint" in metadata:
                     claims = await self._more(client, str(metadata["userinfo_endpoint"]), claims)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise ProviderError(f"the identity provider does not answer: {error!r}") from error
         except (AuthlibBaseError, JoseError, ValueError, TypeError, KeyError) as error:
             raise UntrustedError(f"the login is not to be believed: {error}") from error
@@ -92,7 +92,7 @@ class Provider:
         except ProviderError:
             return ""
         more = {"id_token_hint": hint, "client_id": self.settings.client_id, "post_logout_redirect_uri": back}
-        return str(httpx.URL(end).copy_merge_params(more)) if end.startswith(("https://", "http://")) else ""
+        return str(httpx2.URL(end).copy_merge_params(more)) if end.startswith(("https://", "http://")) else ""
 
     def _client(self) -> AsyncOAuth2Client:
         settings = self.settings
@@ -123,7 +123,7 @@ class Provider:
             answer.raise_for_status()
             if len(answer.content) > _LARGEST or not isinstance(found := answer.json(), dict):
                 raise ValueError("no document that fits")
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, OSError) as error:
             raise ProviderError(f"{address} cannot be read: {error!r}") from error
         self._documents[address] = time.monotonic(), found
         return found
