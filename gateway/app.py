@@ -52,7 +52,10 @@ _RESTART_ONLY = (
 """Slices that a reload does not change: said in the log when they differ."""
 
 
-def load_policy(settings: Settings) -> tuple[RuleSet, Directory, tuple[InformationType, ...]]:
+Policy = tuple[RuleSet, Directory, tuple[InformationType, ...]]
+
+
+def load_policy(settings: Settings) -> Policy:
     """Rules, directory and information types that the settings name. Raises ConfigErrors."""
     types = load_types(settings.policy.rules / "types")
     directory = load_directory(settings.policy.directory)
@@ -61,6 +64,27 @@ def load_policy(settings: Settings) -> tuple[RuleSet, Directory, tuple[Informati
     own = settings.network.internal_domains
     rules = load_rules(settings.policy.rules, known, variables, directory.role_names, own)
     return rules, directory, types
+
+
+def prepared(settings: Settings) -> Policy:
+    """As :func:`load_policy`, and compiled: seconds of work, which processes that are forked later need not do again.
+
+    Raises ConfigErrors.
+    """
+    policy = load_policy(settings)
+    rules, _, types = policy
+    Inspector(settings.inspection, types).prepare(rules.questions)
+    return policy
+
+
+def read_anew(config: Path, running: Settings) -> tuple[Settings, list[str]]:
+    """The settings as they stand in the file now, and the slices of them that change with the next start only.
+
+    Those are as they are in ``running``. Raises ConfigErrors.
+    """
+    newest = load_settings(config)
+    kept = [name for name in _RESTART_ONLY if getattr(newest, name) != getattr(running, name)]
+    return newest.model_copy(update={name: getattr(running, name) for name in kept}), kept
 
 
 def own_hostname(settings: Settings) -> str:
@@ -94,9 +118,19 @@ class _Replies(Tally):
 class Gateway:
     """One worker process: listeners, pipeline, outbox."""
 
-    def __init__(self, settings: Settings, config: Path, sockets: Mapping[str, socket.socket] | None = None) -> None:
-        """``sockets``: the unix sockets that the workers share, by listener; missing ones are made here."""
+    def __init__(
+        self,
+        settings: Settings,
+        config: Path,
+        sockets: Mapping[str, socket.socket] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """``sockets``: the unix sockets that the workers share, by listener; missing ones are made here.
+
+        ``policy``: what the settings name, when it has been read already; until the next reload files do not count.
+        """
         self.settings = settings
+        self._policy = policy
         self._sockets = sockets or {}
         self._config = config
         self.log = logger(settings.log)
@@ -111,7 +145,8 @@ class Gateway:
     async def start(self) -> None:
         """Build everything and listen. Raises CivicgateError."""
         settings = self.settings
-        rules, directory, types = load_policy(settings)
+        rules, directory, types = self._policy or load_policy(settings)
+        self._policy = None
         hostname = own_hostname(settings)
         spool = Spool(settings.spool)
         spool.prepare()
@@ -220,9 +255,7 @@ class Gateway:
         """Read settings, rules and directory anew; what cannot be read changes nothing. One reload at a time."""
         async with self._reloading:
             try:
-                settings = await asyncio.to_thread(load_settings, self._config)
-                kept = [name for name in _RESTART_ONLY if getattr(settings, name) != getattr(self.settings, name)]
-                settings = settings.model_copy(update={name: getattr(self.settings, name) for name in kept})
+                settings, kept = await asyncio.to_thread(read_anew, self._config, self.settings)
                 policy = await asyncio.to_thread(load_policy, settings)
             except Exception as error:  # noqa: BLE001 - whatever stands in a file, the old ones stay
                 RELOADS.labels("refused").inc()
@@ -312,11 +345,16 @@ def _calm_collector() -> None:
     gc.set_threshold(20_000, 50, 50)
 
 
-async def serve(settings: Settings, config: Path, sockets: Mapping[str, socket.socket] | None = None) -> int:
-    """Run one worker until SIGTERM or SIGINT. Returns the exit code. ``sockets``: see :class:`Gateway`."""
+async def serve(
+    settings: Settings,
+    config: Path,
+    sockets: Mapping[str, socket.socket] | None = None,
+    policy: Policy | None = None,
+) -> int:
+    """Run one worker until SIGTERM or SIGINT. Returns the exit code. ``sockets``, ``policy``: see :class:`Gateway`."""
     loop = asyncio.get_running_loop()
     started, stop, tasks = asyncio.Event(), asyncio.Event(), set[asyncio.Task[None]]()
-    gateway = Gateway(settings, config, sockets)
+    gateway = Gateway(settings, config, sockets, policy)
 
     async def reload_once_started() -> None:
         await started.wait()

@@ -10,6 +10,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gateway.checks import hosts
@@ -67,6 +68,15 @@ class Examined(NamedTuple):
     """One file in which all of it stands; the caller closes it. None: nothing, as of ordinary mail."""
 
 
+@lru_cache(maxsize=2)
+def _compiled(types: tuple[InformationType, ...]) -> Scanner:
+    """Seconds of work, done once: a worker has what its parent compiled, a reload what has not changed.
+
+    Two, because an inspector needs two: of all types, so that a wrong one is refused, and of those that rules ask for.
+    """
+    return Scanner(types)
+
+
 class Inspector:
     """The passive checks of one worker. Use it on one event loop; ``close`` it at the end."""
 
@@ -84,7 +94,7 @@ class Inspector:
     def use(self, types: Sequence[InformationType]) -> None:
         """Take new definitions, all or (raising :class:`ConfigErrors`) none. Inspections under way keep the old."""
         by_id = {type_.id: type_ for type_ in types}
-        scanner = Scanner([by_id[id_] for id_ in sorted(by_id)])
+        scanner = _compiled(tuple(by_id[id_] for id_ in sorted(by_id)))
         self._types, self._scanners = by_id, {frozenset(by_id): scanner}
 
     def prepare(self, questions: Questions) -> None:
@@ -249,7 +259,7 @@ class Inspector:
             if len(self._scanners) >= _KEPT_SCANNERS:
                 self._scanners.clear()
             needed = with_companions(self._types, ids)
-            scanner = self._scanners[ids] = Scanner([self._types[id_] for id_ in sorted(needed)])
+            scanner = self._scanners[ids] = _compiled(tuple(self._types[id_] for id_ in sorted(needed)))
         return scanner
 
     def _is_light(self, message: SpooledMessage) -> bool:

@@ -26,7 +26,10 @@ def main() -> None:
     import gateway.cli.run  # noqa: PLC0415
     import gateway.observer  # noqa: PLC0415
     import gateway.preflight  # noqa: PLC0415, F401
+    from gateway.app import prepared  # noqa: PLC0415
+    from gateway.settings import load_settings  # noqa: PLC0415
 
+    prepared(load_settings(Path("config/gateway.yaml")))  # compiled once for all that run by the rules as shipped
     started: set[int] = set()
     print(json.dumps({"ready": os.getpid()}), flush=True)
     for line in sys.stdin:

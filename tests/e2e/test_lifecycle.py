@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.letters import CLERK, MAYOR, letter, mark, named
-from tests.e2e.running import ROOT, CityGateway, Nursery, Sink, city_gateway, greets, running_city, said, until
+from tests.e2e.running import (
+    ROOT,
+    CityGateway,
+    Nursery,
+    Sink,
+    city_gateway,
+    greets,
+    running_city,
+    said,
+    transact,
+    until,
+)
 
 RULE = """\
 id: no-picnics
@@ -91,6 +102,34 @@ def test_reload_changes_rules_and_a_broken_rule_changes_nothing(small: CityGatew
     until(lambda: small.log.count("reload refused") == 2, 15, "the empty rule was not refused")
     assert refused("parade") == {True}
     until(lambda: small.metrics().get('civicgate_reloads_total{outcome="refused"}') == 2.0, 5)
+
+
+def test_a_worker_that_comes_later_runs_by_what_is_in_force(small: CityGateway) -> None:
+    """Kill -9 after reloads: the new worker has the settings and rules of the last good one, whatever the files say."""
+
+    def replies() -> set[tuple[str, bool]]:
+        seen = set()
+        for _ in range(8):  # each of the two workers gets some
+            with smtplib.SMTP("127.0.0.1", small.port, timeout=30) as client:
+                name = client.ehlo()[1].split()[0].decode()
+                reply = transact(client, CLERK, [MAYOR], letter(mark("later"), subject="The parade"))
+                seen.add((name, reply.startswith("550 5.7.1")))
+        return seen
+
+    rule = small.folder / "rules" / "picnic.yaml"
+    rule.write_text(RULE.format(word="parade"), "utf-8")
+    small.configure(smtp={"hostname": "second.city.example"})
+    loaded = small.log.count("rules in force")
+    os.kill(small.pid, signal.SIGHUP)
+    until(lambda: small.log.count("rules in force") >= loaded + 2, 15, "not every worker has reloaded")
+    rule.write_text("")
+    small.config.write_text("")
+    for old in small.workers():
+        os.kill(old, signal.SIGKILL)
+        until(lambda old=old: old not in (now := small.workers()) and len(now) == 2, 20, "no new worker")  # type: ignore[misc]
+    assert replies() == {("second.city.example", True)}
+    small.configure()
+    rule.write_text(RULE.format(word="parade"), "utf-8")
 
 
 def test_sigterm_lets_a_transaction_end(small: CityGateway, sink: Sink) -> None:
