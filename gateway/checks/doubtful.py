@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from gateway.checks.hidden import RUN_AHEAD, SHORT_RUN, readings_of_base64, runs, smuggled, yencoded
+from gateway.checks.coded import binhexed, yencoded
+from gateway.checks.hidden import RUN_AHEAD, SHORT_RUN, readings_of_base64, runs, smuggled
 from gateway.checks.parts import reads_as_text
 from gateway.checks.reading.kinds import Kind, kind_of
 from gateway.mime.charsets import codec_of, is_unsafe
@@ -61,6 +62,7 @@ _CODED_LINES = re.compile(rb"\s*+[A-Za-z0-9+/]{20,}+={0,2}\s*+(?:\n|\Z)")
 _ESCAPE = re.compile(rb"=[0-9A-Fa-f]{2}")
 _PART_LIKE = re.compile(rb"\ncontent-[a-z-]{2,20}[ \t]*+:", re.IGNORECASE)
 _DELIMITER = re.compile(rb"\n--([^\r\n]{1,200}+)\r?\n")
+_CODED_MARKS = (b"=ybegin ", b"with BinHex")
 _CHUNK = 65_536
 _SAMPLE = 4096
 _WHOLE = 32 * 1024 * 1024
@@ -91,12 +93,11 @@ def suspects(buffer: Buffer, message: Message, again: int = _AGAIN) -> Iterator[
 
 
 def in_text(data: Buffer, markup: bool, charset: str = "") -> Iterator[Suspect]:
-    """Files that stand in a text: as base64, as yEnc, in scripts; the text itself when its charset is a disguise."""
-    span = Span(0, len(data))
+    """Files that stand in a text: in base64, yEnc, BinHex, scripts; the text itself when its charset is a disguise."""
     plain = _transcoded(data, charset)
     if plain is not None:
         yield Suspect(iter((plain,)))
-        data, span = plain, Span(0, len(plain))
+        data = plain
     if data[:60].isalnum() or RUN_AHEAD.search(data):
         found = False
         for pieces in runs(b"\n" + data, Span(1, len(data) + 1)):
@@ -104,11 +105,18 @@ def in_text(data: Buffer, markup: bool, charset: str = "") -> Iterator[Suspect]:
             yield Suspect(pieces)
         if found:
             yield from _as_parts(bytes(data[: _WHOLE + 1]), 1)
-    if data.find(b"=ybegin ") >= 0:
-        yield from map(Suspect, yencoded(data, span))
+    yield from _coded(data)
     if markup:
         for piece in smuggled(bytes(data)):
             yield Suspect(iter((piece,)))
+
+
+def _coded(data: Buffer) -> Iterator[Suspect]:
+    """Files in yEnc and BinHex; clamd sees uuencode where it stands for itself."""
+    if data.find(b"=ybegin ") >= 0:
+        yield from (Suspect(file.pieces) for file in yencoded(data))
+    if data.find(b"with BinHex") >= 0:
+        yield from (Suspect(file.pieces) for file in binhexed(data))
 
 
 # --- ordinary messages ----------------------------------------------------------------------------------------------
@@ -177,7 +185,7 @@ def _leaf(buffer: Buffer, part: Part, doubted: bool) -> Iterator[Suspect]:
         yield from _uncoded(buffer, part.body)
     if part.is_text or part.media_type in _MARKUP:
         yield from _text(buffer, part)
-    elif part.filenames and reads_as_text(_head(buffer, part)):
+    elif (part.filenames or part.media_type == "application/mac-binhex40") and reads_as_text(_head(buffer, part)):
         yield from in_text(b"".join(decode(buffer, part)), part.filename.lower().endswith((".html", ".htm", ".svg")))
 
 
@@ -185,7 +193,8 @@ def _text(buffer: Buffer, part: Part) -> Iterator[Suspect]:
     markup = part.media_type in _MARKUP or part.filename.lower().endswith((".html", ".htm", ".svg"))
     if part.encoding in _IDENTITY and not markup and not _is_odd_charset(part.charset) and not _is_wide(buffer, part):
         start = max(part.body.start - 1, 0)
-        if not RUN_AHEAD.search(buffer, start, part.body.end) and buffer.find(b"=ybegin ", start, part.body.end) < 0:
+        end = part.body.end
+        if not RUN_AHEAD.search(buffer, start, end) and all(buffer.find(m, start, end) < 0 for m in _CODED_MARKS):
             return
     yield from in_text(_octets(buffer, part), markup, part.charset)
 
@@ -335,8 +344,8 @@ def _uncoded(buffer: Buffer, span: Span) -> Iterator[Suspect]:
         yield Suspect(Decoding(buffer, span, "quoted-printable", _CHUNK), False)
     if buffer.find(b"begin ", span.start, span.end) >= 0:
         yield Suspect(Decoding(buffer, span, "x-uuencode", _CHUNK))
-    if buffer.find(b"=ybegin ", span.start, span.end) >= 0:
-        yield from map(Suspect, yencoded(buffer, span))
+    if any(buffer.find(mark, span.start, span.end) >= 0 for mark in _CODED_MARKS):
+        yield from _coded(bytes(buffer[span.start : span.end]))
 
 
 def _reparsed(buffer: Buffer, span: Span, again: int) -> Iterator[Suspect]:

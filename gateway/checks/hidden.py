@@ -1,4 +1,4 @@
-"""Files that stand in something else under an encoding of their own: base64 without a name, yEnc, literals in scripts.
+"""Files that stand in something else under an encoding without a name: lines of base64, literals in scripts.
 
 Gives the octets that a lenient program, or the script itself, would make of them. Refuses nothing; what is in no such
 form gives nothing. Linear in the input.
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gateway.checks.constants import constants_of
 from gateway.mime.decoding import Decoding
 from gateway.mime.rounds import behind
 from gateway.mime.tree import Buffer, Span
@@ -62,10 +63,11 @@ _DATA_URL = Repeated(
     re.compile(rb";base64,([A-Za-z0-9+/_\-\s]|%[0-9A-Fa-f]{2})", re.IGNORECASE),
     re.compile(rb"(?:[A-Za-z0-9+/_\-\s]++|%[0-9A-Fa-f]{2}){1,1000}"),
 )
+_IS_BASE64 = re.compile(rb"[A-Za-z0-9+/_\-]++={0,2}\Z")
+_SHORTEST_FILE = 16
+"""Octets of what a script puts together."""
 _SCRIPTED = (b"<script", b"javascript:", b"<svg", b"onload")
-_YENC = re.compile(rb"(?:\A|\n)=ybegin [^\n]*+\n(?:=ypart [^\n]*+\n)?")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
-_BACK_42 = bytes((octet - 42) % 256 for octet in range(256))
 _NO_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
 
 
@@ -97,20 +99,6 @@ def runs(buffer: Buffer, span: Span, pattern: Repeated = RUN) -> Iterator[Iterat
             yield Decoding(buffer, found, "base64", _CHUNK)
 
 
-def yencoded(buffer: Buffer, span: Span) -> Iterator[Iterator[bytes]]:
-    """Files in yEnc (draft 1.3)."""
-    begins = list(_YENC.finditer(buffer, span.start, span.end))
-    for match, following in zip(begins, [*(later.start() for later in begins[1:]), span.end], strict=True):
-        end = buffer.find(b"\n=yend", match.end() - 1, following)
-        raw = bytes(buffer[match.end() : end if end >= 0 else following]).replace(b"\r", b"").replace(b"\n", b"")
-        first, *rest = raw.split(b"=")
-        out = [first.translate(_BACK_42)]
-        for piece in rest:
-            out.append(bytes(((octet - 64) % 256) for octet in piece[:1]).translate(_BACK_42))
-            out.append(piece[1:].translate(_BACK_42))
-        yield iter((b"".join(out),))
-
-
 def smuggled(markup: bytes) -> Iterator[bytes]:
     """Files in the strings and lists of a page's scripts, and in data: addresses (HTML smuggling)."""
     small = markup.lower()
@@ -127,9 +115,17 @@ def smuggled(markup: bytes) -> Iterator[bytes]:
             yield lenient_base64(literal.translate(_URL_SAFE))
             if len(literal) % 2 == 0 and _HEX.match(literal):
                 yield bytes.fromhex(literal.decode("ascii"))
+    yield from _built(markup)
     for start, end in _NUMBERS.spans(markup):
         numbers = _NUMBER.findall(markup, start, end)
         yield bytes(int(number, 16 if number[:2] in (b"0x", b"0X") else 10) & 255 for number in numbers)
     for escapes in _ESCAPES:
         for start, end in escapes.spans(markup):
             yield bytes.fromhex(re.sub(rb"\\u00|\\x|%", b"", markup[start:end]).decode("ascii"))
+
+
+def _built(markup: bytes) -> Iterator[bytes]:
+    """What the page's scripts put together out of pieces."""
+    for value in constants_of(markup):
+        if len(value) >= _SHORTEST_FILE:
+            yield lenient_base64(value.translate(_URL_SAFE)) if _IS_BASE64.match(value) else value

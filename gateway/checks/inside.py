@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
 from gateway.checks.attachment import contradicts, group_of
+from gateway.checks.coded import may_hold
 from gateway.checks.keyids import LONGEST, armoured, openpgp_keys
 from gateway.checks.links import Links
 from gateway.checks.parts import Reading, is_attachment
@@ -64,6 +65,8 @@ def parts_to_read(reading: Reading, pictures: bool = False) -> Iterator[tuple[Pa
         if part.children or part.is_multipart or not part.body.size:
             continue
         if part.is_text and not is_attachment(part) and part.encoding != "base64":
+            if may_hold(reading.buffer, part.body.start, part.body.end):
+                yield part, Kind.TEXT
             continue
         kind = kind_of(reading.head(part, HEAD), part.filename, part.media_type)
         if kind is Kind.PICTURE:
@@ -73,9 +76,16 @@ def parts_to_read(reading: Reading, pictures: bool = False) -> Iterator[tuple[Pa
         elif kind is Kind.CALENDAR:
             needed = b"BASE64" in b"".join(decode(reading.buffer, part)).upper()
         else:
-            needed = kind not in _WITHOUT_READER
+            needed = kind not in _WITHOUT_READER or _holds_coded(reading, part)
         if needed:
             yield part, kind
+
+
+def _holds_coded(reading: Reading, part: Part) -> bool:
+    """True when files stand in a text under an encoding of their own."""
+    if part.encoding != "base64":
+        return may_hold(reading.buffer, part.body.start, part.body.end)
+    return may_hold(b"".join(decode(reading.buffer, part)))
 
 
 def _ends_in_zip(reading: Reading, part: Part) -> bool:
@@ -179,16 +189,20 @@ class Inside:
         """Every text, plain, with its place."""
         self._done = True
         for part, kind in self._parts:
-            yield from self._part(part, kind is Kind.MESSAGE)
+            yield from self._part(part, kind)
 
-    def _part(self, part: Part, again: bool) -> Iterator[tuple[bytes, Place]]:
-        """``again``: its texts and attachments are known already, but not what is in the attachments."""
+    def _part(self, part: Part, kind: Kind) -> Iterator[tuple[bytes, Place]]:
+        """Texts and attachments of a message in it, and its own text, are known already, but not what is in those."""
+        again = kind is Kind.MESSAGE
         pieces = decode(self._reading.buffer, part, 262_144)
         size = decoded_size(self._reading.buffer, part)
         for path, item in self._read(Attachment(pieces, size, part.filename, part.media_type)):
             where = _where(part.path, path)
             if isinstance(item, Text):
-                yield plain(item.text), Place(where, "attachment", again=again)
+                yield (
+                    plain(item.text),
+                    Place(where, "attachment", again=again or (not path and kind in _WITHOUT_READER)),
+                )
             elif isinstance(item, Fact):
                 self._fact(part, where, item)
             elif isinstance(item, Link):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gateway.checks.constants import constants_of
 from gateway.checks.hosts import below, target_of
 from gateway.checks.tags import Tags, attributes
 from gateway.mime.rounds import behind
@@ -39,6 +40,8 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}+")
 _NUMBER = rb"(?:(?:0x[0-9a-f]{1,2}|\d{1,3})\s*+,\s*+)"
 _NUMBERS = re.compile(_NUMBER + rb"{8}", re.IGNORECASE)
 _MORE_NUMBERS = re.compile(_NUMBER + rb"{1,1000}", re.IGNORECASE)
+_CALLED = re.compile(rb"^([A-Za-z]{4,30})$", re.MULTILINE)
+"""A word that a script has put together, and so calls or asks for by name."""
 _MUCH, _MANY = 600, 200
 """Characters of base64 or numbers in a list that hold a file."""
 _CARRIER = re.compile(
@@ -90,6 +93,15 @@ def _smuggles(data: bytes, tags: Tags) -> str:
 def _unpacks(data: bytes) -> str:
     """How a script puts a file together."""
     code = _undone(data)
+    if reason := _unpacked_by(code, data):
+        return reason
+    made = b"\n".join(constants_of(code))
+    return (
+        _unpacked_by(b"%b\n%b" % (code, _CALLED.sub(rb"['\1'](.\1(", made)), b"%b\n%b" % (data, made)) if made else ""
+    )
+
+
+def _unpacked_by(code: bytes, data: bytes) -> str:
     if not _UNPACKS.search(code):
         return ""
     if _MAKES_FILE.search(code):

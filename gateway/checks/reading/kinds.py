@@ -4,6 +4,7 @@ Names and declared types are hints for text alone, where content has no mark of 
 asked on the event loop for every part, libmagic tells the media type later.
 """
 
+import binascii
 import re
 from enum import StrEnum
 
@@ -27,6 +28,10 @@ class Kind(StrEnum):
     BZIP2 = "bzip2"
     XZ = "xz"
     TAR = "tar"
+    MACINTOSH = "Macintosh file"
+    """AppleSingle, AppleDouble, MacBinary."""
+    CODED = "coded file"
+    """yEnc among octets that are no text; in texts such files are found by the reader of texts."""
     ARCHIVE = "archive"
     """What libarchive reads: 7z, RAR, cabinet, ISO, LHA, cpio, ar, xar, zstd, lz4, compress, lzip."""
     FOREIGN_ARCHIVE = "foreign archive"
@@ -60,6 +65,8 @@ _MARKS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xfd7zXZ\0", Kind.XZ),
     (b"\x5d\0\0\x80\0\xff\xff\xff\xff", Kind.XZ),
     (b"\x5d\0\0\0\1\xff\xff\xff\xff", Kind.XZ),
+    (b"\0\5\x16\0", Kind.MACINTOSH),
+    (b"\0\5\x16\7", Kind.MACINTOSH),
     (b"7z\xbc\xaf\x27\x1c", Kind.ARCHIVE),
     (b"Rar!\x1a\x07", Kind.ARCHIVE),
     (b"MSCF\0\0\0\0", Kind.ARCHIVE),
@@ -85,7 +92,6 @@ _MARKS: tuple[tuple[bytes, Kind], ...] = (
     (b"GIF89a", Kind.PICTURE),
     (b"II*\0", Kind.PICTURE),
     (b"MM\0*", Kind.PICTURE),
-    (b"\0\0\x01\0", Kind.PICTURE),
     (b"\xd7\xcd\xc6\x9a", Kind.PICTURE),
     (b"ID3", Kind.PICTURE),
     (b"OggS", Kind.PICTURE),
@@ -103,6 +109,7 @@ _TEXT_MARKS = (
     (b"{\\rt", Kind.RTF),
 )
 """The same behind a byte order mark or empty lines."""
+_CODED = re.compile(rb"(?:\A|\n)=ybegin ")
 _PDF_WITHIN = 1024
 _CMS_OID = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07"
 """PKCS#7 content types (RFC 5652 section 4), 1.2.840.113549.1.7."""
@@ -136,7 +143,7 @@ def kind_of(head: bytes, name: str = "", declared: str = "") -> Kind:
         return found
     if reads_as_text(head[:4096]) or wide_charset(head):
         return _kind_of_text(head, name, declared)
-    return Kind.OTHER
+    return Kind.CODED if _CODED.search(head) else Kind.OTHER
 
 
 def _by_place(head: bytes) -> Kind | None:
@@ -149,6 +156,10 @@ def _by_place(head: bytes) -> Kind | None:
         kind = Kind.FOREIGN_ARCHIVE
     elif head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE", b"AVI ")):
         kind = Kind.PICTURE
+    elif head[:4] == b"\0\0\1\0" and head[4:5] > b"\0" and head[5:6] == b"\0":
+        kind = Kind.PICTURE  # an icon with its count; a resource fork begins nearly alike
+    elif head[0] == 0 and _is_macbinary(head):
+        kind = Kind.MACINTOSH
     elif head[0] == 0x30 and (_CMS_OID in head[:32] or _CMS_MORE in head[:32]):
         kind = Kind.CMS
     else:
@@ -162,6 +173,18 @@ def _is_old_tar(head: bytes) -> bool:
     if not field or len(field) > 7 or field.strip(b"01234567") or not head[0]:
         return False
     return int(field, 8) == sum(head[:148]) + 8 * 32 + sum(head[156:512])
+
+
+def _is_macbinary(head: bytes) -> bool:
+    """A MacBinary header: name and lengths make sense, and it says so, its checksum holds, or the rest is zero (I)."""
+    if len(head) < 128 or not 0 < head[1] <= 63 or head[74] or head[82] or min(head[2 : 2 + head[1]]) < 0x20:
+        return False
+    sizes = [int.from_bytes(head[at : at + 4], "big") for at in (83, 87)]
+    if not any(sizes) or max(sizes) > 0x7FFFFFFF:
+        return False
+    if head[102:106] == b"mBIN" or binascii.crc_hqx(head[:124], 0) == int.from_bytes(head[124:126], "big"):
+        return True
+    return max(sizes) <= 0x7FFFFF and not any(head[99:128])
 
 
 def _is_pgp(head: bytes) -> bool:

@@ -1,10 +1,11 @@
-"""Text of Word 97 documents and PowerPoint 97 presentations, from their binary streams.
+"""Text of Word 97 documents and PowerPoint 97 presentations, from their binary streams, and the latter's objects.
 
 Word: the piece table, so that text comes in the order of the document, footnotes, comments, headers and text boxes
 behind it. PowerPoint: text atoms in the order of the stream. Refuses what has no piece table.
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 
 from gateway.checks.reading.values import MalformedError
@@ -21,6 +22,8 @@ _SIGNS = {
     **dict.fromkeys((1, 2, 3, 4, 5, 8), " "),
 }
 _TEXT_CHARACTERS, _TEXT_OCTETS, _STRING = 0x0FA0, 0x0FA8, 0x0FBA
+_STORAGE = 0x1011
+_UNPACKED_STEP = 65_536
 
 
 def word_text(main: bytes, table: bytes) -> Iterator[str]:
@@ -80,3 +83,30 @@ def slide_text(stream: bytes) -> Iterator[str]:
             out.clear()
             length = 0
     yield "\n".join(out)
+
+
+def stored_objects(stream: bytes) -> Iterator[Iterator[bytes]]:
+    """Embedded files, controls and the macros' project (MS-PPT 2.10.34): compound files, mostly packed."""
+    at = 0
+    while at + 8 <= len(stream):
+        version, kind, size = struct.unpack_from("<HHL", stream, at)
+        at += 8
+        if version & 15 == 15:
+            continue
+        if kind == _STORAGE:
+            yield _inflated(stream[at + 4 : at + size]) if version >> 4 == 1 else iter((stream[at : at + size],))
+        at += size
+
+
+def _inflated(packed: bytes) -> Iterator[bytes]:
+    """Raises :class:`MalformedError` when it is damaged; what came before is given."""
+    unpacker = zlib.decompressobj()
+    try:
+        while packed and not unpacker.eof:
+            piece = unpacker.decompress(packed, _UNPACKED_STEP)
+            packed = unpacker.unconsumed_tail
+            if not piece and not packed:
+                break
+            yield piece
+    except zlib.error as error:
+        raise MalformedError("object in a presentation") from error

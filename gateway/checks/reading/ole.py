@@ -11,7 +11,7 @@ import olefile
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.fields import asked_by_word
 from gateway.checks.reading.octets import File, pieces_of
-from gateway.checks.reading.oldword import slide_text, word_text
+from gateway.checks.reading.oldword import slide_text, stored_objects, word_text
 from gateway.checks.reading.package10 import native_files
 from gateway.checks.reading.strings import runs_of
 from gateway.checks.reading.tnef import body_of
@@ -104,7 +104,7 @@ class _Compound:
             elif stream.name == "\x01ole10native":
                 yield Fact(FactCode.EMBEDDED_OBJECT, "in an Office document")
                 yield from native_files(self._read(stream))
-            elif stream.name in ("package", "contents") and stream.folder:
+            elif stream.name in ("package", "contents"):
                 yield Fact(FactCode.EMBEDDED_OBJECT, "in an Office document")
                 yield Member(stream.name, pieces_of(self._read(stream)), listed=False)
         yield from self.macros()
@@ -175,8 +175,11 @@ class _Compound:
         if token == b"\xdf\xc4\xd1\xf3" or "encryptedsummary" in names:
             yield Fact(FactCode.CONTENT_ENCRYPTED, "PowerPoint document with a password", "office")
             return
-        for text in slide_text(self._read(stream)):
+        raw = self._read(stream)
+        for text in slide_text(raw):
             yield Text("", text)
+        for number, pieces in enumerate(stored_objects(raw), 1):
+            yield Member(f"object {number}", self._budget.metered(pieces), listed=False, seen=False)
 
     def _workbook(self, stream: _Stream, data: Buffer) -> Iterator[Item]:
         raw = self._read(stream)

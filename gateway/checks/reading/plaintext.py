@@ -9,10 +9,12 @@ import binascii
 import re
 from collections.abc import Iterator
 
+from gateway.checks.coded import coded_files, may_hold
 from gateway.checks.links import links_of
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.kinds import wide_charset
 from gateway.checks.reading.octets import pieces_of
+from gateway.checks.reading.strings import runs_of
 from gateway.checks.reading.values import Fact, FactCode, Item, Link, Member, Text
 from gateway.checks.smuggling import active_content
 from gateway.checks.tags import tags_of
@@ -44,6 +46,22 @@ def read_text(data: Buffer, budget: Budget) -> Iterator[Item]:
             yield Text("", bytes(data[start : at + _PIECE]).decode(codec, "replace"))
         else:
             yield Text("", to_text(piece, whole=False) if len(data) > _PIECE else to_text(piece))
+    yield from _coded(data, budget)
+
+
+def read_coded(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """What is text around files in an encoding of their own, and these."""
+    for text in runs_of(data):
+        yield Text("", text)
+    yield from _coded(data, budget)
+
+
+def _coded(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """Files in uuencode, yEnc, BinHex."""
+    if may_hold(data):
+        for number, file in enumerate(coded_files(data), 1):
+            budget.member()
+            yield Member(file.name or f"file {number}", budget.metered(file.pieces), seen=False)
 
 
 def read_markup(data: Buffer, budget: Budget) -> Iterator[Item]:
@@ -56,6 +74,7 @@ def read_markup(data: Buffer, budget: Budget) -> Iterator[Item]:
         source = raw.decode(charset, "replace") if charset else to_text(raw)
         yield Text("", html_to_text(source))
         yield from _active(source.encode("utf-8", "replace"))
+    yield from _coded(data, budget)
 
 
 def _active(data: bytes) -> Iterator[Item]:

@@ -16,13 +16,14 @@ from gateway.checks.parts import reads_as_text
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.kinds import HEAD, Kind, kind_of
 from gateway.checks.reading.library import read_archive
+from gateway.checks.reading.macintosh import read_macintosh
 from gateway.checks.reading.messages import read_message
 from gateway.checks.reading.octets import Holding, pieces_of
 from gateway.checks.reading.ole import read_ole
 from gateway.checks.reading.package import read_zip
 from gateway.checks.reading.pdf import read_pdf
 from gateway.checks.reading.pictures import read_picture
-from gateway.checks.reading.plaintext import read_calendar, read_markup, read_text
+from gateway.checks.reading.plaintext import read_calendar, read_coded, read_markup, read_text
 from gateway.checks.reading.rtf import read_rtf
 from gateway.checks.reading.sealed import read_age, read_cms, read_pgp
 from gateway.checks.reading.streams import read_bzip2, read_gzip, read_tar, read_xz
@@ -54,6 +55,8 @@ READERS: dict[Kind, Reader] = {
     Kind.BZIP2: read_bzip2,
     Kind.XZ: read_xz,
     Kind.TAR: read_tar,
+    Kind.MACINTOSH: read_macintosh,
+    Kind.CODED: read_coded,
     Kind.ARCHIVE: read_archive,
     Kind.MARKUP: read_markup,
     Kind.CALENDAR: read_calendar,

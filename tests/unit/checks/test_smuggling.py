@@ -10,6 +10,7 @@ from gateway.checks.smuggling import HTML_LOGIN_FORM, HTML_SCRIPT, HTML_SMUGGLIN
 from gateway.checks.tags import attributes, tags_of
 
 DOMAINS = ("city.example", "*.city.example")
+GROWN = "s+='UEsDBAAA';"
 BULK = "UEsDB" * 200
 
 
@@ -30,6 +31,14 @@ def facts(html: str) -> set[str]:
         "<body onload=\"eval(unescape('%63%72%65%61%74%65ObjectURL(new%20Blob([atob(x)]))'))\">",
         f"<script>var d='{BULK}';document.write(atob(d))</script>",
         f"<script>var d=[{','.join(['80'] * 300)}];a.download='x.zip';a.click();new Uint8Array(d)</script>",
+        "<script>var a='crea';var b='teObj';URL[a+b+'ectURL'](new Blob([atob(x)]))</script>",
+        "<script>URL[['c','r','e','a','t','e','O','b','j','e','c','t','U','R','L'].join('')](w[a.join``],atob(z))</script>",
+        "<script>URL['LRUtcejbOetaerc'.split('').reverse().join('')](new Blob([atob(x)]))</script>",
+        "<script>var n=String.fromCharCode(99,114,101,97,116,101,79,98,106,101,99,116,85,82,76);URL[n](w)</script>",
+        "<script>var _0=['ob','at','ObjectURL','create'];URL[_0[3]+_0[2]](window[_0[1]+_0[0]](x))</script>",
+        "<script>URL[atob('Y3JlYXRlT2Jq'+'ZWN0VVJM')](x)</script>",
+        "<script>var s='';s+='create';s+='Object';s+='URL';URL[s](atob(x))</script>",
+        f"<script>var s='';{GROWN * 100}document.write(atob(s))</script>",
         "<img src=x onerror=\"location='data:text/html,'+atob('AA');new File([atob('AA')],'x')\">",
         '<a download="x.zip" href="data:application/zip;base64,UEsDBA==">x</a>',
         '<a href="data:application/octet-stream;base64,UEsDBA==">x</a>',
@@ -44,7 +53,8 @@ def facts(html: str) -> set[str]:
         "<!DOCTYPE svg [ <!ENTITY a 'b'> ]><!-- <html> --><s:svg xmlns:s='x'><s:script>go()</s:script></s:svg>",
     ],
     ids=[
-        *("blob", "save", "joined", "hex", "unicode", "percent", "write", "numbers", "file", "download", "link"),
+        *("blob", "save", "joined", "hex", "unicode", "percent", "write", "numbers", "names", "array", "reversed"),
+        *("codes", "elements", "base64", "grown", "grown-file", "file", "download", "link"),
         *("reference", "long", "embed", "object", "iframe", "svg", "handler", "svg-link", "svg-entity"),
     ],
 )

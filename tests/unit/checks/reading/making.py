@@ -1,12 +1,14 @@
 """Files for the tests of reading: made by real libraries where there is a small one, else octet by octet."""
 
+import base64
+import binascii
 import ctypes
 import io
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import docx as word
@@ -238,13 +240,16 @@ def doc(text: str, encrypted: bool = False, macros: bool = False) -> bytes:
     return compound(streams)
 
 
-def ppt(text: str) -> bytes:
-    """A PowerPoint 97 presentation by hand: a text atom in a container."""
+def ppt(text: str, objects: Iterable[bytes] = (), encrypted: bool = False) -> bytes:
+    """A PowerPoint 97 presentation by hand: a text atom in a container; objects behind it, every other one packed."""
     raw = text.encode("utf-16-le")
     atom = struct.pack("<HHL", 0, 0x0FA0, len(raw)) + raw
-    return compound(
-        {"PowerPoint Document": struct.pack("<HHL", 0x0F, 0x03E8, len(atom)) + atom, "Current User": b"\0" * 32}
-    )
+    stream = struct.pack("<HHL", 0x0F, 0x03E8, len(atom)) + atom
+    for number, content in enumerate(objects):
+        packed = struct.pack("<L", len(content)) + zlib.compress(content) if number % 2 == 0 else content
+        stream += struct.pack("<HHL", 0x10 if number % 2 == 0 else 0, 0x1011, len(packed)) + packed
+    user = bytes(12) + (b"\xdf\xc4\xd1\xf3" if encrypted else b"\x5f\xc0\x91\xe3") + bytes(16)
+    return compound({"PowerPoint Document": stream, "Current User": user})
 
 
 def xls(rows: Iterable[Iterable[object]], encrypted: bool = False, macro_sheet: bool = False) -> bytes:
@@ -296,3 +301,49 @@ def outlook(subject: str, body: str, files: Mapping[str, bytes]) -> bytes:
         streams[f"{folder}/__substg1.0_3707001F"] = name.encode("utf-16-le")
         streams[f"{folder}/__substg1.0_37010102"] = content
     return compound(streams)
+
+
+_HQX = b"!\"#$%&'()*+,-012345689@ABCDEFGHIJKLMNPQRSTUVXYZ[`abcdefhijklmpqr"
+_B64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def binhex(content: bytes, name: bytes = b"a.dat", resource: bytes = b"") -> bytes:
+    """A text with the file in BinHex 4.0 (RFC 1741), runs packed."""
+    head = bytes((len(name),)) + name + b"\0TEXTttxt" + bytes(2) + struct.pack(">LL", len(content), len(resource))
+    raw = b"".join(part + struct.pack(">H", binascii.crc_hqx(part, 0)) for part in (head, content, resource))
+    out = bytearray()
+    for octet, group in groupby(raw):
+        count = len(list(group))
+        one = b"\x90\0" if octet == 0x90 else bytes((octet,))
+        while count > 0:
+            run = min(count, 255)
+            out += one + bytes((0x90, run)) if run > 3 else one * run
+            count -= run
+    coded = b":" + base64.b64encode(out).rstrip(b"=").translate(bytes.maketrans(_B64, _HQX)) + b":"
+    lines = b"\r\n".join(coded[at : at + 64] for at in range(0, len(coded), 64))
+    return b"(This file must be converted with BinHex 4.0)\r\n\r\n" + lines + b"\r\n"
+
+
+def applesingle(content: bytes, resource: bytes = b"", name: bytes = b"a.dat") -> bytes:
+    """AppleSingle (RFC 1740); AppleDouble's header file where there is no content."""
+    entries = [(3, name), (1, content), (2, resource)] if content else [(3, name), (2, resource)]
+    at = 26 + 12 * len(entries)
+    head = struct.pack(">LL16xH", 0x00051600 if content else 0x00051607, 0x00020000, len(entries))
+    for number, value in entries:
+        head += struct.pack(">LLL", number, at, len(value))
+        at += len(value)
+    return head + b"".join(value for _, value in entries)
+
+
+def macbinary(content: bytes, version: int = 2, resource: bytes = b"", name: bytes = b"a.dat") -> bytes:
+    """MacBinary I to III."""
+    head = bytearray(128)
+    head[1 : 2 + len(name)] = bytes((len(name),)) + name
+    head[65:73] = b"TEXTttxt"
+    struct.pack_into(">LL", head, 83, len(content), len(resource))
+    if version >= 2:
+        head[122:124] = b"\x81\x81"
+        if version == 3:
+            head[102:106] = b"mBIN"
+        struct.pack_into(">H", head, 124, binascii.crc_hqx(bytes(head[:124]), 0))
+    return bytes(head) + b"".join(part + bytes(-len(part) % 128) for part in (content, resource))

@@ -8,7 +8,7 @@ from email.policy import SMTP
 
 import pytest
 
-from gateway.checks import inspector as module
+from gateway.checks import lanes as module
 from gateway.checks.inspector import Inspector
 from gateway.checks.passive import PASSIVE, Means, inspect
 from gateway.checks.reading.attachments import open_reader

@@ -18,7 +18,19 @@ from collections.abc import Callable
 
 import pypdfium2
 
-from tests.unit.checks.reading.making import compound, docx, outlook, pdf, tnef, with_files, zipped
+from tests.unit.checks.reading.making import (
+    applesingle,
+    binhex,
+    compound,
+    docx,
+    macbinary,
+    outlook,
+    pdf,
+    ppt,
+    tnef,
+    with_files,
+    zipped,
+)
 
 Disguise = Callable[[bytes], bytes]
 DISGUISES: dict[str, Disguise] = {}
@@ -290,6 +302,18 @@ _simple("uuencode in an HTML part", lambda d: mixed(b"Content-Type: text/html\r\
 _simple("uuencode in base64", lambda d: mixed(part(uuencoded(d), kind=b"Content-Type: text/plain\r\n")))
 _encoded("yEnc", _encoding(b"x-yencode"), yencoded)
 _simple("yEnc in the text", lambda d: FIELDS + b"Content-Type: text/plain\r\n\r\n" + yencoded(d))
+_simple(
+    "yEnc of an archive in the text", lambda d: FIELDS + b"Content-Type: text/plain\r\n\r\n" + yencoded(lzma_member(d))
+)
+_simple("BinHex in the text", lambda d: FIELDS + b"Content-Type: text/plain\r\n\r\nSee:\r\n\r\n" + binhex(d))
+_simple("BinHex in base64", lambda d: mixed(part(binhex(d), kind=b"Content-Type: text/plain\r\n")))
+_simple(
+    "BinHex of an archive",
+    lambda d: mixed(TEXT, b"Content-Type: application/mac-binhex40\r\n\r\n" + binhex(lzma_member(d))),
+)
+_simple("BinHex attached", lambda d: attached(binhex(d), "application/mac-binhex40", "a.hqx"))
+_simple("BinHex attached, in no encoding", lambda d: mixed(
+    TEXT, b'Content-Type: application/mac-binhex40; name="a.hqx"\r\n\r\n' + binhex(d)))  # fmt: skip
 _simple("base64 in the text", lambda d: FIELDS + b"Content-Type: text/plain\r\n\r\nDecode this:\r\n\r\n" + rows(d))
 _simple(
     "a MIME part in the text",
@@ -535,6 +559,16 @@ _simple("PDF with it embedded", lambda d: attached(in_pdf(d), "application/pdf",
 _simple("PDF with a zip embedded", lambda d: attached(in_pdf(zipped({"a.dat": d})), "application/pdf", "a.pdf"))
 _simple("RTF object", lambda d: attached(in_rtf(d), "application/rtf", "a.rtf"))
 _simple("RTF object of a zip", lambda d: attached(in_rtf(zipped({"a.dat": d})), "application/rtf", "a.rtf"))
+_simple("AppleSingle", lambda d: attached(applesingle(d), "application/applefile", "a.dat"))
+_simple("AppleSingle of a zip", lambda d: attached(applesingle(zipped({"a.dat": d})), name="a.bin"))
+_simple("MacBinary", lambda d: attached(macbinary(d), "application/x-macbinary", "a.bin"))
+_simple("MacBinary of a zip", lambda d: attached(macbinary(zipped({"a.dat": d})), name="a.bin"))
+_simple("resource fork", lambda d: attached(applesingle(b"data", d), "application/applefile", "a.dat"))
+_simple(
+    "PowerPoint 97 with it as an object",
+    lambda d: attached(ppt("Agenda", [compound({"Package": zipped({"a.dat": d})})]), name="a.ppt"),
+)
+_simple("PowerPoint 97 with a zip as an object", lambda d: attached(ppt("Agenda", [lzma_member(d)]), name="a.ppt"))
 _simple("invitation with it attached", lambda d: attached(calendar(d), "text/calendar", "a.ics"))
 _simple("invitation as the text", lambda d: FIELDS + b"Content-Type: text/calendar\r\n\r\n" + calendar(d))
 _simple("invitation with a zip", lambda d: attached(calendar(zipped({"a.dat": d})), "text/calendar", "a.ics"))
@@ -565,6 +599,13 @@ _page("octets as numbers in a script", lambda d: b"<html><script>var b=new Uint8
 _page(
     "hexadecimal in a script", lambda d: b'<html><script>var b=unhex("' + d.hex().encode() + b'")</script></html>\r\n'
 )
+_page("base64 by way of names in a script", lambda d: b"<html><script>var s='';"
+      + b"".join(b"s+='%s';" % base64.b64encode(d)[at : at + 9] for at in range(0, len(base64.b64encode(d)), 9))
+      + b"save(atob(s))</script></html>\r\n")  # fmt: skip
+_page("base64 backwards in a script", lambda d: b"<html><script>save(atob('" + base64.b64encode(d)[::-1]
+      + b"'.split('').reverse().join('')))</script></html>\r\n")  # fmt: skip
+_page("base64 letter by letter in a script", lambda d: b"<html><script>save(atob(["
+      + b",".join(b"'%c'" % octet for octet in base64.b64encode(d)) + b"].join('')))</script></html>\r\n")  # fmt: skip
 _simple("SVG with a data: URL", lambda d: attached(
     b'<svg xmlns="http://www.w3.org/2000/svg"><a href="data:application/zip;base64,'
     + base64.b64encode(zipped({"a.dat": d})) + b'"/></svg>', "image/svg+xml", "a.svg"))  # fmt: skip
