@@ -156,7 +156,7 @@ async def test_a_process_that_is_killed_over_an_attachment(
     types: tuple[InformationType, ...], envelope: Envelope, everything: Questions
 ) -> None:
     """The message gets ``content-unreadable``, content has failed, all else is known; the next one is read."""
-    limits = {"timeout": "1 s", "attachment_timeout": "60 s", "archive_expansion": 10_000_000}
+    limits = {"timeout": "2 s", "attachment_timeout": "60 s", "archive_expansion": 10_000_000}
     settings = InspectionSettings.model_validate({**limits, "archive_unpacked": "1000 GB"})
     inner = gzip.compress(bytes(50_000_000), 1)
     endless = zipped({f"{n}.gz": inner for n in range(100)}, zipfile.ZIP_STORED)
