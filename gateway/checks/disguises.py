@@ -3,9 +3,10 @@
 One Hyperscan pass tells whether a text holds anything of the kind; nearly no mail does. Only then are the places looked
 at, and each is given again as a short piece of the text in which the number is plain, to be scanned like any text.
 Undone: base64, base32, hexadecimal, URL and HTML coding (up to three of them, one in the other), backslash escapes,
-control characters, comments and tags between digits, numbers in words and in Morse; and where the text says that such
-numbers are in it, letters that look like digits, letters around a number, zeros before or behind it, an IBAN in any
-pieces. Refuses ROT13 and texts read backwards, and more than :data:`MAX_PIECES` places a text.
+control characters, comments and tags between digits, numbers in words and in Morse, numbers cut over numbered fields,
+letters or zeros around what has the form of a Social Security number; and where the text says that such numbers are in
+it, base64 in ROT13, letters that look like digits, letters around any number, zeros before or behind it, an IBAN in any
+pieces. Refuses ROT13 of words, texts read backwards, and more than :data:`MAX_PIECES` places a text.
 """
 
 import base64
@@ -19,6 +20,7 @@ from urllib.parse import unquote_to_bytes
 import hyperscan
 import re2
 
+from gateway.checks import morse
 from gateway.checks.validators import is_iban
 
 MAX_PIECES = 200
@@ -39,6 +41,12 @@ _HEX64 = rb"[MNOYZ][DGTWjmz2][A-Za-z0-9+/][h-mw-z0-5]"
 """Four characters of base64 that are three hexadecimal digits."""
 _TWICE = rb"[STU][E-HU-Xk-n0-3][A-Za-z0-9+/]{2}[K-OZa-e][A-Za-z0-9+/]{3}[M-WYZa-d][A-Za-z0-9+/]{3}[QUVae]"
 """The beginning of base64 of base64 of such a number."""
+_ROT13 = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", b"NOPQRSTUVWXYZABCDEFGHIJKLMnopqrstuvwxyzabcdefghijklm"
+)
+_WHOLE13 = rb"[A-CV-Z][FGPQlmvw][DHLNRVZbfjptx048][a-mt-z0-9+/]"
+_REST13 = rb"(?:[A-CV-Z][FGPQlmvw][DHLNRVZbfjptx048]=?|[A-CV-Z][DNjt](?:==)?)?"
+"""The same after ROT13."""
 _THIRTY_TWO_GROUP = rb"[E-H][AEIMQUY4][QWYZ2-4][CDST][ACEGIKMOQSUWY246][ILMNO][BJRZ][ANQ-Z]"
 _THIRTY_TWO_HEX_GROUP = rb"[4-7][048CGKOS][GMO-S][23IJ][02468ACEGIKMOQSU][8BCDE][19HP][0DG-P]"
 """Eight characters of base32, in either alphabet, that are five digits, spaces or dashes."""
@@ -48,10 +56,6 @@ _SPOKEN = {
 }  # fmt: skip
 _DIGIT_WORD = rb"(?:zero|oh|one|two|three|four|five|six|seven|eight|nine)"
 _BETWEEN_WORDS = rb"(?:[ \t\r\n,./-]{1,4}(?:dash|hyphen|minus)?[ \t,./-]{0,3})"
-_MORSE = {
-    b"-----": b"0", b".----": b"1", b"..---": b"2", b"...--": b"3", b"....-": b"4", b".....": b"5",
-    b"-....": b"6", b"--...": b"7", b"---..": b"8", b"----.": b"9",
-}  # fmt: skip
 _USUAL_IBAN = re.compile(rb"[A-Z]{2}\d{2}(?:(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?|[A-Z0-9]{11,30})")
 _ALNUM = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _IBAN_SIZES = {
@@ -102,7 +106,7 @@ def _number(data: bytes, rounds: int) -> bytes | None:
 
 
 def _base64(match: re.Match[bytes], rounds: int = _ROUNDS) -> bytes | None:
-    coded = match[0].rstrip(b"=")
+    coded = match[0].translate(_ROT13 if match.re is _DIGITS64_13 else None).rstrip(b"=")
     try:
         data = base64.b64decode(coded + b"=" * (-len(coded) % 4), validate=True)
     except binascii.Error:
@@ -123,13 +127,15 @@ def _base32(match: re.Match[bytes], rounds: int = _ROUNDS) -> bytes | None:
 
 
 def _hex(match: re.Match[bytes], rounds: int = _ROUNDS) -> bytes | None:
-    digits = re.sub(rb"0[xX]|\\x|\\u00|[^0-9A-Fa-f]", b"", match[0])
+    written = match[0].translate(_ROT13) if match.re is _HEX13 else match[0]
+    digits = re.sub(rb"0[xX]|\\x|\\u00|[^0-9A-Fa-f]", b"", written)
     return _number(bytes.fromhex(digits.decode()), rounds) if len(digits) % 2 == 0 else None
 
 
 def _percent(match: re.Match[bytes], rounds: int = _ROUNDS) -> bytes | None:
     data = match[0]
-    if len(data) > _LONG or (len(_QUOTED_DIGIT.findall(data)) < _FEW and not _DIGITS64.search(data)):
+    few = _FEWER if _ALL_NUMBER.fullmatch(data) else _FEW
+    if len(data) > _LONG or (len(_QUOTED_DIGIT.findall(data)) < few and not _DIGITS64.search(data)):
         return None
     for _ in range(_ROUNDS):
         data = unquote_to_bytes(data)
@@ -147,10 +153,6 @@ def _nothing(_match: re.Match[bytes]) -> bytes:
 def _words(match: re.Match[bytes]) -> bytes | None:
     said = re.findall(_DIGIT_WORD, match[0].lower())
     return b"".join(_SPOKEN[word] for word in said)
-
-
-def _morse(match: re.Match[bytes]) -> bytes | None:
-    return b"".join(_MORSE.get(sign, b"?") for sign in re.findall(rb"[.-]{5}", match[0]))
 
 
 def _iban(match: re.Match[bytes]) -> bytes | None:
@@ -177,7 +179,12 @@ def _letters(match: re.Match[bytes]) -> bytes | None:
 
 
 def _joined(match: re.Match[bytes]) -> bytes | None:
-    return match[1] + match[2]
+    """The pieces of fields whose names count on: «part1», «part2»."""
+    fields = _FIELD.findall(match[0])
+    first = int(fields[0][1])
+    if [(name, int(number)) for name, number, _ in fields] != [(fields[0][0], first + n) for n in range(len(fields))]:
+        return None
+    return b'"%b"' % b"".join(piece for _, _, piece in fields)
 
 
 def _apart(match: re.Match[bytes]) -> bytes | None:
@@ -189,22 +196,29 @@ def _unpadded(match: re.Match[bytes]) -> bytes | None:
 
 
 _DIGITS64 = re.compile(rb"(?:%b){2,100}%b" % (_WHOLE, _REST))
+_DIGITS64_13 = re.compile(rb"(?:%b){2,100}%b" % (_WHOLE13, _REST13))
 _TEXT64 = re.compile(rb"(?<![A-Za-z0-9+/])(?=(?:%b){2}|%b)[A-Za-z0-9+/]{12,400}={0,2}" % (_HEX64, _TWICE))
 _HEX = re.compile(rb"(?<![0-9A-Za-z])(?:0[xX])?(?:[2-7][0-9A-Fa-f]){9,200}(?![0-9A-Za-z])")
+_HEX13 = re.compile(rb"(?<![0-9A-Za-z])(?:[2-7][0-9N-Sn-s]){9,200}(?![0-9A-Za-z])")
 _SPACED = re.compile(rb"(?<![0-9A-Za-z])(?:[23][0-9A-Fa-f][ :,]){8,60}[23][0-9A-Fa-f](?![0-9A-Za-z])")
 _ESCAPED = re.compile(rb"(?:(?:\\x|\\u00)[2-7][0-9A-Fa-f]){9,200}")
 _QUOTED = re.compile(rb"(?<![\w.=+/-])[\w.=+/-]*+(?:%(?:25){0,3}[2-7][0-9A-Fa-f][\w.=+/-]{0,400}+){1,200}")
 _QUOTED_DIGIT = re.compile(rb"%(?:25){0,3}3\d")
-_FEW, _LONG = 6, 4000
-"""Coded digits that an address on the web may hold by chance, and octets of one that are looked at."""
+_ALL_NUMBER = re.compile(rb"(?:%(?:25){0,3}(?:3\d|2[0DEFdef])|[\d./_-])+")
+_FEW, _FEWER, _LONG = 6, 3, 4000
+"""Coded digits that an address on the web may hold by chance; the same where all is digits; octets of one that are
+looked at."""
 _THIRTY_TWO = re.compile(
     rb"(?i)(?<![0-9A-Za-z])(?=%b|%b)[0-9A-Z]{15,200}={0,6}(?![0-9A-Za-z])" % (_THIRTY_TWO_GROUP, _THIRTY_TWO_HEX_GROUP)
 )
 _CODES: dict[re.Pattern[bytes], Callable[[re.Match[bytes], int], bytes | None]] = {
-    _DIGITS64: _base64, _TEXT64: _base64, _HEX: _hex, _SPACED: _hex, _ESCAPED: _hex, _QUOTED: _percent,
+    _DIGITS64: _base64, _TEXT64: _base64, _HEX: _hex, _HEX13: _hex, _SPACED: _hex, _ESCAPED: _hex, _QUOTED: _percent,
     _THIRTY_TWO: _base32,
 }  # fmt: skip
 _PIECES = rb"[ \t\r\n>./_*-]{0,4}"
+_FIELD = re.compile(rb'"([A-Za-z_]{1,12})(\d{1,2})"\s{0,8}:\s{0,8}"([\d ./-]{1,20})"')
+_NEXT_FIELD = rb'"\s{0,8},\s{0,8}"[A-Za-z_]{1,12}\d{1,2}"\s{0,8}:\s{0,8}"'
+_DASHED = rb"\d{3}-\d{2}-\d{4}"
 _NUMBER_SHAPE = rb"(?:\d{3}-\d{2}-\d{4}|\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}|\d{13,19}|\d{9})"
 _CASELESS = hyperscan.HS_FLAG_CASELESS
 _DISGUISES = (
@@ -231,16 +245,26 @@ _DISGUISES = (
         re.compile(rb"\b%b(?:%b%b){8,18}\b" % (_DIGIT_WORD, _BETWEEN_WORDS, _DIGIT_WORD), re.IGNORECASE),
         _words, flags=_CASELESS,
     ),
+    _Disguise(*morse.SPACED),
+    _Disguise(*morse.RUN),
     _Disguise(
-        rb"[.-]{5}(?:[ /\r\n]{1,3}(?:-[ /\r\n]{1,3})?[.-]{5}){8}",
-        re.compile(rb"(?<![.-])[.-]{5}(?:[ /\r\n]{1,3}(?:-[ /\r\n]{1,3})?[.-]{5}){8,18}(?![.-])"),
-        _morse,
+        rb"\d%b\d" % _NEXT_FIELD.replace(b'"', rb"\""),
+        re2.compile(
+            rb'"[A-Za-z_]{1,12}\d{1,2}"\s{0,8}:\s{0,8}"[\d ./-]{1,20}(?:%b[\d ./-]{1,20}){1,15}"' % _NEXT_FIELD
+        ),
+        _joined,
     ),
     _Disguise(
-        rb"\d\" ?, ?\"[A-Za-z_]{1,12}\d{1,2}\" ?: ?\"\d",
-        re2.compile(rb'(\d)" ?, ?"[A-Za-z_]{1,12}\d{1,2}" ?: ?"(\d)'),
-        _joined, told=True,
+        rb"[A-Za-z_]%b[A-Za-z_]" % _DASHED,
+        re2.compile(rb"[A-Za-z]{3}_?(%b)_?[A-Za-z]{3}" % _DASHED),
+        _apart,
     ),
+    _Disguise(
+        rb"\b0{4}0{0,4}%b\b|\b%b0{4}0{0,4}\b" % (_DASHED, _DASHED),
+        re2.compile(rb"\b(?:0{4,8}(%b)|(%b)0{4,8})\b" % (_DASHED, _DASHED)),
+        _unpadded,
+    ),
+    _Disguise(rb"(?:%b){2}" % _WHOLE13, _DIGITS64_13, _base64, told=True),
     _Disguise(
         rb"\b%b[ \t\r\n>./_*-]{0,4}\d" % _COUNTRY,
         re2.compile(rb"(?i)\b%b(?:%b\d){2}(?:%b[A-Z0-9]){11,30}" % (_COUNTRY, _PIECES, _PIECES)),

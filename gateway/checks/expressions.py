@@ -81,13 +81,11 @@ class Source(NamedTuple):
 def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Meaning]]:
     """Everything that Hyperscan looks for on behalf of one type."""
     for pattern in type_.patterns:
-        behind = rb"" if pattern.exact or pattern.edges == "start" else rb"(?:\b|_)"
-        expression = rb"(?:\b|_)(?:" + pattern.regex.encode("ascii") + rb")" + behind
         exact = re2.compile(pattern.exact.encode()) if pattern.exact else None
         group = 1 if exact is not None and exact.groups else 0
         never = re2.compile(f"(?i)(?:{'|'.join(pattern.never)})".encode()) if pattern.never else None
         yield (
-            Source(expression, PATTERN_FLAGS),
+            Source(_expression(pattern), PATTERN_FLAGS),
             Meaning(index, pattern, "", exact=exact, group=group, never=never, numeric=pattern.validator in NUMERIC),
         )
     lists = ((type_.words, type_.word_confidence), *((row.words, row.confidence) for row in type_.word_lists))
@@ -101,11 +99,33 @@ def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Mea
                     source,
                     Meaning(index, None, form, word, confidence, whole=_whole(form), size=len(octets), tail=tail),
                 )
-    for word in (*type_.keywords, *type_.exclusions) if type_.patterns else ():
+    for word in (*type_.keywords, *type_.exclusions, *type_.doubts) if type_.patterns else ():
         only_excludes = word not in type_.keywords
         for form in forms_of(word):
             source = source_of(form, PRESENCE_FLAGS, SHORT_GAP)
             yield source, Meaning(index, None, form, word, presence=True, exclusion=only_excludes)
+
+
+def has_own_line(pattern: Pattern | None) -> bool:
+    """Whether only matches count that have a line or a paragraph of their own."""
+    return pattern is not None and pattern.edges in _ALONE
+
+
+def _expression(pattern: Pattern) -> bytes:
+    """The pattern between its edges, as far as Hyperscan can see these."""
+    inner = b"(?:" + pattern.regex.encode("ascii") + b")"
+    if pattern.edges in _ALONE:
+        before, behind = _ALONE[pattern.edges]
+        return before + rb"[ \t>\"'(|*]{0,8}" + inner + rb"[ \t\"')|*,;.]{0,8}" + behind
+    return rb"(?:\b|_)" + inner + (rb"" if pattern.exact or pattern.edges == "start" else rb"(?:\b|_)")
+
+
+_ALONE = {
+    "line": (rb"(?:^|\n)", rb"(?:\r?\n|\z)"),
+    "paragraph": (rb"(?:^[ \t\r\n]{0,8}|\n[ \t]{0,8}\r?\n)", rb"(?:\r?\n[ \t]{0,8}(?:\r?\n|\z)|\z)"),
+}
+MARGIN = b" \t\r\n>\"'(|*),;."
+"""What may stand beside a match that is alone."""
 
 
 def folded(data: bytes) -> bytes:

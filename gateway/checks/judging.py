@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.checks.company import raised
-from gateway.checks.expressions import FOLDED_END, Meaning, continues, place_of
+from gateway.checks.expressions import FOLDED_END, MARGIN, Meaning, continues, has_own_line, place_of
 from gateway.checks.nearby import Exclusions, Keywords, Spots
 from gateway.checks.tally import Place, Seen, Sighting, Tally
 from gateway.checks.validators import VALIDATORS, address_of, digits_of
@@ -128,6 +128,8 @@ class Judge:
     def _extent(self, meaning: Meaning, pattern: Pattern, start: int, end: int) -> _Extent | None:
         """The value as far as the match goes; None when its edges or its words say that it is none."""
         data, edges = self._data, pattern.edges
+        if has_own_line(pattern):
+            return _alone(meaning, data, start, end)
         joins = _RUN_JOINS if edges == "run" else _JOINS
         if data[start] == _UNDERSCORE:
             start += 1
@@ -203,14 +205,18 @@ class Judge:
             near = near or (link < 0 and keywords.last(end, end + window) >= 0)
         if (pattern.needs_keyword and not near) or (pattern.introduced and not introduced):
             return None
-        if excluded and (pattern.introduced or not introduced) and self._ruled_out(index, first, start):
-            return raised(pattern.confidence, -1) if near and not pattern.needs_keyword else None
+        if excluded and (pattern.introduced or not introduced):
+            stays = not pattern.needs_keyword and (near or pattern.confidence > Confidence.LOW)
+            if self._leads(self._nearby[index].exclusions, first, start):
+                return raised(pattern.confidence, -1) if near and not pattern.needs_keyword else None
+            if type_.doubts and self._leads(self._nearby[index].doubts, first, start):
+                return raised(pattern.confidence, -1) if stays else None
         return raised(pattern.confidence, (type_.keyword_boost if near else 0) + introduced)
 
-    def _ruled_out(self, index: int, first: int, start: int) -> bool:
-        """Whether an exclusion leads to the match."""
+    def _leads(self, words: Exclusions, first: int, start: int) -> bool:
+        """Whether one of the words leads to the match."""
         first = max(first, start - _EXCLUDING_WINDOW)
-        end = self._nearby[index].exclusions.last_end(self._matter.folded, self._data, first, start)
+        end = words.last_end(self._matter.folded, self._data, first, start)
         return end >= 0 and _leads_to(self._data[end:start], _EXCLUDING)
 
 
@@ -242,6 +248,7 @@ class Nearby(NamedTuple):
 
     keywords: Keywords
     exclusions: Exclusions
+    doubts: Exclusions
     networks: _Networks | None
 
 
@@ -250,7 +257,17 @@ def nearby_of(type_: InformationType) -> Nearby:
     reach = EXACT_WINDOW if any(pattern.exact for pattern in type_.patterns) else 0
     keywords = Keywords(type_.keywords, type_.keyword_window, type_.keyword_window + reach)
     networks = _Networks(type_) if type_.inside or type_.outside else None
-    return Nearby(keywords, Exclusions(type_.exclusions), networks)
+    return Nearby(keywords, Exclusions(type_.exclusions), Exclusions(type_.doubts), networks)
+
+
+def _alone(meaning: Meaning, data: bytes, start: int, end: int) -> _Extent | None:
+    """The value of a match that Hyperscan saw to be alone, without what may stand beside it."""
+    whole = data[start:end]
+    start += len(whole) - len(whole.lstrip(MARGIN))
+    value = whole.strip(MARGIN)
+    if meaning.never is not None and meaning.never.fullmatch(value):
+        return None
+    return value, start, start + len(value), digits_of(value) if meaning.numeric else value.decode("utf-8", "replace")
 
 
 _NOTHING: Mapping[str, Seen] = {}

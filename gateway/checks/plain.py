@@ -95,5 +95,15 @@ def plain_octets(data: bytes) -> bytes | None:
     return data.replace(b"\x00", b"") if b"\x00" in data else data
 
 
+_LIKE_DIGITS = str.maketrans("OoIl", "0011")
+_ONLY_LIKE = re.compile(r"[0-9OoIl]{1,20}")
+
+
 def _ascii(match: re.Match[str]) -> str:
-    return match[0].translate(_TABLE)
+    """A run in its plain form: a strange O among digits is a nought, a strange I a one."""
+    text = match[0].translate(_TABLE)
+    if _ONLY_LIKE.fullmatch(text) and not text.isdigit():
+        around = match.string[max(0, match.start() - 1) : match.end() + 1]
+        if any(c.isdigit() for c in text + around):
+            return text.translate(_LIKE_DIGITS)
+    return text

@@ -13,7 +13,7 @@ import hyperscan
 
 from gateway.checks.company import Positions, gathered, has_near, positions_of, raised
 from gateway.checks.disguises import Disguises
-from gateway.checks.expressions import Meaning, Source, compiled, folded, sources_of, squeezed
+from gateway.checks.expressions import Meaning, Source, compiled, folded, has_own_line, sources_of, squeezed
 from gateway.checks.judging import Hit, Judge, Matter, nearby_of
 from gateway.checks.tally import Place, Sighting, Tally
 from gateway.checks.validators import DISGUISED
@@ -70,9 +70,13 @@ def _needs_keyword(meaning: Meaning) -> bool:
     return meaning.pattern is not None and meaning.pattern.needs_keyword
 
 
-def _rest(meanings: Mapping[Source, Sequence[Meaning]]) -> dict[Source, list[Meaning]]:
-    """What is looked for in every text, folded words aside."""
-    kept = {s: [m for m in same if not _needs_keyword(m)] for s, same in meanings.items() if not s.folded}
+def _rest(meanings: Mapping[Source, Sequence[Meaning]], alone: bool) -> dict[Source, list[Meaning]]:
+    """What is looked for in every text, folded words aside. ``alone``: that with a line of its own."""
+    kept = {
+        s: [m for m in same if not _needs_keyword(m) and has_own_line(m.pattern) is alone]
+        for s, same in meanings.items()
+        if not s.folded
+    }
     return {source: same for source, same in kept.items() if same}
 
 
@@ -99,7 +103,8 @@ class Scanner:
                 meanings.setdefault(source, []).append(meaning)
         try:
             self._words = _Database({s: m for s, m in meanings.items() if s.folded})
-            self._expressions = _Database(_rest(meanings))
+            self._expressions = _Database(_rest(meanings, alone=False))
+            self._alone = _Database(_rest(meanings, alone=True))  # a hundred times as fast as among the others
             self._named = {n: _Database(some) for n, some in _needing(meanings).items()}
         except hyperscan.error as error:
             errors = self._guilty(meanings)
@@ -162,6 +167,7 @@ class Scanner:
         words, hits.found = [(meaning, start, short.place(end)) for meaning, start, end in hits.found], []
         hits.room -= len(words)
         self._expressions.scan(data, hits)
+        self._alone.scan(data, hits)
         for index in text.named:
             if index in self._named:
                 self._named[index].scan(data, hits)

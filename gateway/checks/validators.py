@@ -58,9 +58,11 @@ for _first, _last, _sizes in ISSUERS:
     for _number in range(_first, _last + 1):
         _LENGTHS[str(_number)] = _LENGTHS.get(str(_number), frozenset()) | _sizes
 _PREFIX_SIZES = sorted({len(prefix) for prefix in _LENGTHS})
-NUMERIC = frozenset({"us-ssn", "us-itin", "us-ein", "us-rtn", "payment-card", "payment-card-reversed", "luhn", "npi"})
+NUMERIC = frozenset(
+    {"us-ssn", "us-ssn-reversed", "us-itin", "us-ein", "us-rtn", "payment-card", "payment-card-reversed", "luhn", "npi"}
+)
 """Validators of numbers: the digits alone are the value, whatever stands between them."""
-DISGUISED = NUMERIC | {"iban", "payment-card-reversed"}
+DISGUISED = NUMERIC | {"iban"}
 """Validators of types whose numbers are looked for in disguise as well."""
 _NOT_DIGITS = bytes(c for c in range(256) if not 48 <= c <= 57)
 _PREFIX = "80840"
@@ -78,6 +80,11 @@ def is_us_ssn(match: bytes) -> bool:
     The Social Security Administration never issues area 000, 666 and 900 to 999, group 00 and serial 0000.
     """
     return is_ssn(digits_of(match))
+
+
+def is_us_ssn_reversed(match: bytes) -> bool:
+    """The same, read backwards."""
+    return is_us_ssn(match[::-1])
 
 
 def is_us_itin(match: bytes) -> bool:
@@ -189,6 +196,7 @@ def is_secret(match: bytes) -> bool:
 
 VALIDATORS: Mapping[str, Callable[[bytes], bool]] = {
     "us-ssn": is_us_ssn,
+    "us-ssn-reversed": is_us_ssn_reversed,
     "us-itin": is_us_itin,
     "us-ein": is_us_ein,
     "us-rtn": is_us_rtn,

@@ -24,8 +24,8 @@ from gateway.source import Document, read_yaml, validate
 
 VALIDATORS = frozenset(
     {
-        "us-ssn", "us-itin", "us-ein", "us-rtn", "payment-card", "payment-card-reversed", "iban", "luhn", "npi", "date",
-        "ip-address", "mixed", "strong", "secret",
+        "us-ssn", "us-ssn-reversed", "us-itin", "us-ein", "us-rtn", "payment-card", "payment-card-reversed", "iban",
+        "luhn", "npi", "date", "ip-address", "mixed", "strong", "secret",
     }
 )  # fmt: skip
 """Exact checks that a pattern may name (``docs/rules.md`` says what each knows)."""
@@ -47,7 +47,8 @@ class Pattern:
     """True: counts only with a keyword near by."""
     edges: str = "word"
     """What may not touch a match. ``word``: a letter or digit, either behind a dash, a digit behind ``. / _``; ``run``:
-    also a digit behind a space (for forms that a table of numbers contains); ``start``: as ``word``, in front only."""
+    also a digit behind a space (for forms that a table of numbers contains); ``start``: as ``word``, in front only;
+    ``line``: anything else on the line; ``paragraph``: anything else between two empty lines."""
     introduced: bool = False
     """True: counts only directly after a keyword (``needs_keyword: before``)."""
     exact: str = ""
@@ -117,6 +118,8 @@ class InformationType:
     word_confidence: Confidence = Confidence.HIGH
     exclusions: tuple[str, ...] = ()
     """Words that, directly before a match without keywords, say that it is something else."""
+    doubts: tuple[str, ...] = ()
+    """The same, but what is at least medium by its form alone stays, a step less sure."""
     redaction: str = "***"
     """How evidence is shown: ``{last4}`` is the match's last four letters or digits."""
     cases: tuple[TypeCase, ...] = ()
@@ -244,7 +247,7 @@ class _PatternFile(_Section):
     confidence: _Level = Confidence.LOW
     validator: str = ""
     needs_keyword: bool | Literal["before"] = False
-    edges: Literal["word", "run", "start"] = "word"
+    edges: Literal["word", "run", "start", "line", "paragraph"] = "word"
     exact: str = ""
     never: _Words
 
@@ -335,10 +338,11 @@ class _TypeFile(_Section):
     companions: _CompanionsFile | None = None
     networks: _NetworksFile = _NetworksFile()
     exclusions: _Words
+    doubts: _Words
     redaction: str = "***"
     cases: tuple[_CaseFile, ...]
 
-    @field_validator("keywords", "words", "exclusions")
+    @field_validator("keywords", "words", "exclusions", "doubts")
     @classmethod
     def _spoken(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _spoken(value)
@@ -379,6 +383,7 @@ class _TypeFile(_Section):
             words=self.words,
             word_confidence=self.word_confidence,
             exclusions=self.exclusions,
+            doubts=self.doubts,
             redaction=self.redaction,
             cases=tuple(TypeCase(c.it, c.text, c.expect.count, c.expect.confidence) for c in self.cases),
             word_lists=lists,

@@ -1,6 +1,7 @@
 """Numbers that somebody has disguised: what is undone, what is left alone, and what it costs."""
 
 import base64
+import codecs
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,12 @@ SSN, CARD = "536-90-4399", "4111111111111111"
 
 def _base64(value: str) -> str:
     return base64.b64encode(value.encode()).decode()
+
+
+MORSE = {
+    "0": "-----", "1": ".----", "2": "..---", "3": "...--", "4": "....-", "5": ".....", "6": "-....", "7": "--...",
+    "8": "---..", "9": "----.", "-": "-",
+}  # fmt: skip
 
 
 def _each(form: str) -> Callable[[str], str]:
@@ -46,6 +53,10 @@ CODED: dict[str, Callable[[str], str]] = {
     "control characters": lambda v: "".join(f"{c}\x1e" for c in v[:-1]) + v[-1],
     "comments": lambda v: "".join(f"{c}/**/" for c in v[:-1]) + v[-1],
     "tags": lambda v: "".join(f"{c}<wbr>" for c in v[:-1]) + v[-1],
+    "base64 of ROT13 of hex": lambda v: _base64(codecs.encode(v.encode().hex(), "rot13")),
+    "percent, every second": lambda v: "".join(c if n % 2 else f"%{ord(c):02X}" for n, c in enumerate(v)),
+    "numbered fields": lambda v: f'{{"part1": "{v[:5]}", "part2": "{v[5:]}"}}',
+    "Morse with spaces": lambda v: " ".join(MORSE[c] for c in v),
 }
 """Ways to code a number that need no word beside it."""
 TOLD = [
@@ -54,6 +65,8 @@ TOLD = [
     "ssn XXXX536-90-4399XXXX", "SSN 00000536-90-4399", 'ssn {"part1": "536-9", "part2": "0-4399"}',
     "ssn ..... ...-- -.... ----. ----- ....- ...-- ----. ----.", "SSN: ƼƷ6-90-43９９", "card: 41ll 1lll 1111 ll11",
     "credit card 4111.1111.1111.1111", "card no 41111111\n11111111", "visa 1111111111111114", "card 4532O15112830366",
+    "SSN " + codecs.encode(_base64(SSN), "rot13"), "ssn 9934-09-635",
+    "SSN \u0406\u01a7\u01b7-4\u01bc-\u04317\u02229",
     "IBAN de89 3704-0044/0532 0130 00", "iban DE 89370400440532013000, thanks",
 ]  # fmt: skip
 NEAR = [
@@ -62,7 +75,9 @@ NEAR = [
     "U3RhZmYgbWVldGluZyBpcyBtb3ZlZCB0byBUdWVzZGF5IGF0IG5vb24=", "one two three", "responsibilities and Massachusetts",
     "SSN rules: see item O1, lot B2, unit S5 and Z2", "Social Security Administration, zip 53202-1234",
     "SSN forms moved. 12/31/2024 5 pm, room 12", "SSN list\n536\n90\n4399", "library card 21234000000000",
-    "MD5 d41d8cd98f00b204e9800998ecf8427e of the card index",
+    "MD5 d41d8cd98f00b204e9800998ecf8427e of the card index", '{"x1": "536-9", "y2": "0-4399"}',
+    "." * 45, "-" * 45, ".-" * 30, "......................................-----.-----.-----.-----", "53703-1234",
+    "call\n920-555-0134\nor", "203.0.113.77", "2026-11-22 1\n12/24/2026 7\n4 x 16 x 8 x 21 x 9",
 ]  # fmt: skip
 
 
@@ -96,6 +111,26 @@ def test_a_number_that_is_told_is_found_however_it_is_written(shipped: Scanner, 
 def test_what_only_looks_coded_is_left_alone(shipped: Scanner, text: str) -> None:
     """Hashes, addresses, rulers, calendars, other people's base64, near misses with a keyword."""
     assert found(shipped, text) == set()
+
+
+ALONE = [
+    "1234-5678-9", "5 3 6 9 0 4 3 9 9", "536904399", "> 536904399\r\n> 536904400", "536-9\n0-4399", "5369\n0439\n9\n",
+    "Here:\n\n(5369 0439 9),\n\nthanks", "\u0406\u01a7\u01b7-4\u01bc-\u04317\u02229", "9934-09-635",
+    "XXX536-90-4399XXX", "".join(MORSE[c] for c in SSN), "".join(MORSE[c] for c in SSN if c != "-"),
+    "00000536-90-4399", "536-90-439900000", "ref: 536-90-4399",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ALONE, ids=range(len(ALONE)))
+def test_a_number_that_stands_alone_is_found_at_low_at_least(shipped: Scanner, text: str) -> None:
+    """Nine digits with a line of their own, in whatever pieces, and the printed form in odd company."""
+    assert found(shipped, text) == {"us-ssn"}
+
+
+def test_nine_digits_in_company_are_none(shipped: Scanner) -> None:
+    """Beside other words, without one that says what they are, they could be anything."""
+    for text in ("use 1234-5678-9 now", "536904399 and 536904400", "5369\n0439\n9 boxes", "a\n536-9\n0-4399\nb"):
+        assert found(shipped, text) == set(), text
 
 
 def test_the_words_around_a_coded_number_count(shipped: Scanner) -> None:
