@@ -15,8 +15,8 @@ import gateway
 ROOT = Path(gateway.__file__).parent
 _PARSER: Any = importlib.import_module("re._parser")
 _SINGLE = {"LITERAL", "NOT_LITERAL", "IN", "ANY", "CATEGORY"}
-_WRITTEN = re.compile(r"\)(?:[*+?]|\{[0-9]*,?[0-9]*\})\+|\(\?>")
-"""A group that is repeated possessively, or is atomic, as it is written."""
+_WRITTEN = re.compile(r"[^(]\)(?:[*+?]|\{[0-9]*,?[0-9]*\})\+|\(\?>")
+"""A group that is repeated possessively, or is atomic, as it is written. Alphabets hold ``()*+``."""
 _NO_MODULES = ("gateway.__main__", "gateway.store.migrations")
 """What does something when it is imported."""
 
