@@ -80,6 +80,14 @@ HELD_OLDEST = Gauge(
     "civicgate_held_oldest_seconds", "Age of the oldest item waiting for a decision, by queue.", ("queue",),
     registry=REGISTRY, multiprocess_mode="mostrecent",
 )  # fmt: skip
+HELD_UNDECIDABLE = Gauge(
+    "civicgate_held_undecidable", "Items waiting for a decision that nobody whom the directory names can make.",
+    registry=REGISTRY, multiprocess_mode="mostrecent",
+)  # fmt: skip
+HOLD_ALARMS = Counter(
+    "civicgate_hold_alarms", "Items held for a role that nobody holds, by who is asked: fallback, nobody.", ("kind",),
+    registry=REGISTRY,
+)  # fmt: skip
 OUTBOX_DEPTH = Gauge(
     "civicgate_outbox_messages", "Messages waiting in the outbox.", registry=REGISTRY, multiprocess_mode="mostrecent"
 )

@@ -317,6 +317,8 @@ class HoldSettings(Slice):
     expires_after: Duration = timedelta(hours=48)
     fallback_role: str = "it-director"
     """Who decides when a rule names no role, or nobody holds the role."""
+    remind_after: Duration | None = timedelta(hours=24)
+    """When approvers are reminded, where the rule does not say; None: never."""
 
 
 class OutboxSettings(Slice):

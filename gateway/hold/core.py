@@ -20,6 +20,7 @@ from gateway.hold import rows
 from gateway.hold.approval import Directory, Needs, Resolver, Slot
 from gateway.hold.index import question
 from gateway.hold.letters import Letter, Original, wants_header_only
+from gateway.hold.links import insert_link
 from gateway.hold.post import Post
 from gateway.hold.values import HeldItem, MessageFacts, OutboxKind
 from gateway.model.envelope import Client, Direction, Recipient
@@ -127,6 +128,8 @@ class Core:
             to = tuple(Recipient(address, Direction.INTERNAL) for address in one.letter.recipients)
             await rows.insert_message(connection, facts)
             await rows.insert_outbox(connection, rows.NewRow(facts.id, one.kind, facts.id, one.item, to), now)
+            if one.letter.link is not None:
+                await insert_link(connection, one.letter.link, now)
 
     async def original(self, facts: MessageFacts) -> Original | None:
         """What can be given back of a message; None when its body is gone or damaged. Raises StoreError."""

@@ -1,84 +1,71 @@
-"""People's decisions over held items, and what happens when nobody decides.
+"""People's decisions over held items.
 
 Every decision is made on a reading of the item and committed only if the item still is what was read; when somebody
 was faster it is made anew on what is there now, so that of two people at the same instant one wins and the other is
 told. Refuses who is not an approver of the item, the sender, and a digest that is not the message's.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import OperatorError, StoreError
-from gateway.hold import rows, values
-from gateway.hold.approval import Slot, assign, identity
-from gateway.hold.core import DAMAGE_GRACE, Core
+from gateway.errors import CivicgateError, OperatorError
+from gateway.hold import allowing, ending, links, parting, rows, senders, turns
+from gateway.hold.access import Permission, may_read
+from gateway.hold.allowing import Allowance
+from gateway.hold.approval import Slot
+from gateway.hold.core import Core
+from gateway.hold.ending import damage
+from gateway.hold.links import Link
+from gateway.hold.parting import Parting, Rest
+from gateway.hold.reading import (
+    TRIES,
+    Order,
+    Outcome,
+    Reading,
+    begin,
+    busy,
+    check_digest,
+    check_in_time,
+    check_open,
+    entitled,
+    follow,
+    read,
+    record,
+    said_by,
+    unchanged,
+    who,
+)
 from gateway.hold.rows import Moved
 from gateway.hold.states import Event, Impossible, State
 from gateway.hold.values import Decision, HeldItem, OutboxKind
 from gateway.store.bodies import Damaged
-from gateway.store.events import GATEWAY, Actor
-from gateway.store.tables import decision, held
-from gateway.store.text import plain
+from gateway.store.events import Actor
 
-TRIES = 20
-"""How often a decision is made anew because the item changed meanwhile."""
+__all__ = ["Desk", "Order", "Outcome", "Reading", "Rest", "Row", "Verdict", "damage"]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a decision did."""
-
-    item: HeldItem
-    """As it stands after."""
-    changed: bool
-    """False: it had been said before, nothing was done."""
-    missing: tuple[Slot, ...]
-    """Approvals that are still needed."""
-    text: str
-    """For the person who decided."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One person's word as it came in."""
+class Row:
+    """What became of one of many."""
 
     item: str
-    address: str
-    role: str = ""
-    comment: str = ""
-    os_user: str = ""
-    digest: str = ""
-    """SHA-256 of the message, or its beginning, as the person saw it; ``""``: the one that the store shows."""
+    outcome: Outcome | None
+    problem: str
+    """For the person, ``""`` when it worked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """An item and all that a decision depends on, from one consistent view."""
+class Verdict:
+    """An approval that is about to be written."""
 
-    item: HeldItem
-    slots: tuple[Slot, ...]
-    said: tuple[Decision, ...]
-    """Decisions of this round."""
-
-    @property
-    def counting(self) -> tuple[Decision, ...]:
-        """The approvals whose giver still holds a role that was filled."""
-        return tuple(d for d in self.said if d.verdict == "approve" and self._held(d))
-
-    def _held(self, said: Decision) -> tuple[str, ...]:
-        """The roles of a decision that its giver holds now: who is no director any more approves nothing as one."""
-        return tuple(slot.role for slot in self.slots if slot.role in said.roles and said.person in slot.people)
-
-    def missing(self, extra: dict[str, tuple[str, ...]] | None = None) -> tuple[Slot, ...]:
-        """The slots that the approvals so far, and ``extra`` (person -> roles), leave open."""
-        offers = {d.person: self._held(d) for d in self.counting} | (extra or {})
-        filled = assign([slot.role for slot in self.slots], offers)
-        return tuple(slot for slot in self.slots if slot.role not in filled)
+    said: Decision
+    missing: tuple[Slot, ...]
+    part: Parting | None
+    """The recipients that it is not for."""
+    link: str
 
 
 class Desk:
@@ -88,164 +75,108 @@ class Desk:
         self._core = core
 
     async def read(self, ident: str) -> Reading:
-        """An item with its slots and this round's decisions. Raises OperatorError, StoreError."""
-        async with self._core.database.read() as connection:
-            item = await rows.item_by_id(connection, ident)
-            said = await rows.decisions(connection, ident, item.round)
-        return Reading(item, self._core.slots(item), said)
+        """An item with its needs and this round's decisions. Raises OperatorError, StoreError."""
+        return await read(self._core, ident)
+
+    async def follow(self, token: str) -> tuple[Link, Reading]:
+        """What a one-time link is for; changes nothing, as scanners follow links. Raises LinkRefused."""
+        return await follow(self._core, token)
 
     async def approve(self, order: Order, *, alone: bool = False) -> Outcome:
         """One person's yes. ``alone``: it must be the only one that is needed (``release``).
 
         Raises OperatorError, whose text says what to do, also when the stored body is not the message any more.
         """
+        return await self._yes(order, alone=alone)
+
+    async def release_some(self, order: Order, only: Sequence[str], rest: Rest = Rest.HOLD) -> Outcome:
+        """A yes for some recipients (addresses); the others become an item of their own.
+
+        ``rest``: it stays held, or is rejected at once with the order's comment as reason. Raises OperatorError.
+        """
+        if rest is Rest.REJECT and not order.comment.strip():
+            raise OperatorError("Rejecting the others needs a reason: the sender reads it (--reason).")
+        return await self._yes(order, only=tuple(only), rest=rest)
+
+    async def release_and_allow(self, order: Order, allow: Allowance) -> Outcome:
+        """A yes that also asks for an exception record, so that the like is not held again until a day.
+
+        It is written with the release, and only when everybody whose approval counts asked for the same one: it stands
+        in for all of their approvals. Raises OperatorError.
+        """
+        return await self._yes(order, allow=allow)
+
+    async def _yes(
+        self,
+        asked: Order,
+        *,
+        alone: bool = False,
+        only: tuple[str, ...] = (),
+        rest: Rest = Rest.HOLD,
+        allow: Allowance | None = None,
+    ) -> Outcome:
         for _ in range(TRIES):
-            reading = await self.read(order.item)
-            person, roles = self._entitled(reading, order)
-            _check_digest(reading.item, order.digest)
+            order, reading = await begin(self._core, asked)
+            person, roles = entitled(self._core, reading, order)
+            check_digest(reading.item, order.digest)
             needed, missing = reading.missing(), reading.missing({person: roles})
             useless = bool(needed) and len(missing) == len(needed)  # nothing needed: a role was lost and came back
             before = next((d for d in reading.said if d.person == person and d.verdict == "approve"), None)
             if before is not None and (useless or reading.item.state is not State.HELD):
                 text = f"{person} had approved {order.item} before; nothing was changed."
                 return Outcome(reading.item, changed=False, missing=needed, text=text)
-            _check_open(reading.item, "approved")
-            _check_in_time(reading.item, self._core.clock())
-            if alone and len(reading.slots) > 1:
-                names = " and ".join(slot.role for slot in reading.slots)
-                raise OperatorError(f"{order.item} needs {names}, by different people: use «hold approve».")
+            self._check(reading, alone=alone)
             if useless:
                 raise OperatorError(_no_use(reading, person, roles, missing))
+            part = parting.plan(self._core, reading, only, rest) if only else None
+            item = part.kept if part is not None else reading.item
+            said = allowing.noted(said_by(item, "approve", person, roles, order, self._core.clock()), item, allow)
             try:
-                await self._approve(reading, order, person, roles, missing)
+                added = await self._approve(reading, Verdict(said, missing, part, order.link))
             except Moved:
                 continue
-            return await self._outcome(order.item, missing)
-        raise OperatorError(f"{order.item} changes all the time; try again.")
+            return await self._outcome(order.item, missing, added)
+        raise busy(asked.item)
 
-    async def reject(self, order: Order) -> Outcome:
-        """One person's no ends it: the message goes back to its sender with the reason. Raises OperatorError."""
-        if not order.comment.strip():
-            raise OperatorError("A rejection needs a reason: the sender reads it (--reason).")
-        for _ in range(TRIES):
-            reading = await self.read(order.item)
-            person, roles = self._entitled(reading, order)
-            _check_digest(reading.item, order.digest)
-            if any(d.person == person and d.verdict == "reject" for d in reading.said):
-                text = f"{person} had rejected {order.item} before; nothing was changed."
-                return Outcome(reading.item, changed=False, missing=(), text=text)
-            if reading.item.state is not State.DAMAGED:
-                _check_open(reading.item, "rejected")
-            said = _decision(reading.item, "reject", person, roles, order, self._core.clock())
-            try:
-                await self._end(reading, Event.REJECT, Actor(person, order.os_user), order.comment, said)
-            except Moved:
-                continue
-            return await self._outcome(order.item, ())
-        raise OperatorError(f"{order.item} changes all the time; try again.")
+    def _check(self, reading: Reading, *, alone: bool) -> None:
+        check_open(reading.item, "approved")
+        check_in_time(reading.item, self._core.clock())
+        if alone and reading.needs.count > 1:
+            names = " and ".join(slot.role for slot in reading.slots)
+            raise OperatorError(f"{reading.item.id} needs {names}, by different people: use «hold approve».")
+        if not reading.slots:
+            raise OperatorError(f"{reading.item.id} has no order that anybody could approve.")
 
-    async def expire(self, limit: int = 100) -> int:
-        """Give back what nobody decided in time; returns how many. Several processes may do so at once."""
-        now, count = self._core.clock(), 0
-        due = (
-            select(held.c.id)
-            .where(held.c.state.in_([State.HELD, State.DAMAGED]), held.c.expires <= now)
-            .order_by(held.c.expires)
-            .limit(limit)
-        )
-        async with self._core.database.read() as connection:
-            found = (await connection.execute(due)).scalars().all()
-        problem: StoreError | None = None
-        for ident in found:
-            try:
-                count += await self._expire(ident, now)
-            except StoreError as error:  # one that cannot be read must not keep the others
-                problem = error
-        if problem is not None:
-            raise problem
-        return count
+    async def _approve(self, reading: Reading, verdict: Verdict) -> tuple[str, ...]:
+        """Write it; returns the ids of exceptions that were added. Raises Moved, OperatorError."""
+        core, said, part = self._core, verdict.said, verdict.part
+        now, complete = said.at, not verdict.missing
+        item = part.kept if part is not None else reading.item
+        counted = [*(d for d in reading.counting if d.person != said.person), said]
+        if complete:
+            await self._verify(reading)
+        letters = core.post.approved(item, counted, said.person, now) if complete else []
+        records = allowing.agreed(counted, item, now) if complete else ()
+        async with core.staged(letters, item.id) as staged, parting.staged(core, reading, part, said) as parted:
 
-    async def _expire(self, ident: str, now: datetime) -> int:
-        reading = await self.read(ident)
-        if reading.item.state not in (State.HELD, State.DAMAGED) or reading.item.expires > now:
-            return 0
-        try:
-            await self._end(reading, Event.EXPIRE, GATEWAY, "nobody decided in time", None)
-        except Moved:
-            return 0  # another process did
-        return 1
-
-    async def entitled(self, ident: str, address: str) -> str:
-        """The identity of an approver of this item. Raises OperatorError for everybody else."""
-        return self._entitled(await self.read(ident), Order(ident, address))[0]
-
-    async def view(self, ident: str, address: str, os_user: str) -> HeldItem:
-        """Record that an approver of this item reads its body; returns the item. Raises OperatorError."""
-        for _ in range(TRIES):
-            reading = await self.read(ident)
-            person, _roles = self._entitled(reading, Order(ident, address))
-            if not reading.item.message.body:
-                raise OperatorError(f"The body of {ident} is not kept any more: the item is {reading.item.state}.")
-            move = partial(rows.move, item=reading.item, what=Event.VIEW, now=self._core.clock())
-            try:
-                await self._core.database.write(partial(move, actor=Actor(person, os_user)))
-            except Moved:
-                continue
-            except Impossible as error:
-                raise OperatorError(f"The body of {ident} is damaged and cannot be shown.") from error
-            return reading.item
-        raise OperatorError(f"{ident} changes all the time; try again.")
-
-    def _entitled(self, reading: Reading, order: Order) -> tuple[str, tuple[str, ...]]:
-        """The person's identity and the roles of this item that the person can fill. Raises OperatorError."""
-        directory, facts = self._core.directory, reading.item.message
-        person = identity(directory, order.address)
-        if person in {identity(directory, address) for address in (facts.reverse_path, *facts.authors) if address}:
-            raise OperatorError(f"{order.address} sent this message and cannot decide it. {_who(reading.slots)}")
-        roles = tuple(slot.role for slot in reading.slots if person in slot.people)
-        if not roles:
-            raise OperatorError(f"{order.address} is no approver of {order.item}. {_who(reading.slots)}")
-        if order.role and order.role not in roles:
-            mine = ", ".join(roles)
-            raise OperatorError(f"{order.address} does not fill the role {order.role} here, but {mine}.")
-        return person, (order.role,) if order.role else roles
-
-    async def _approve(
-        self, reading: Reading, order: Order, person: str, roles: tuple[str, ...], missing: tuple[Slot, ...]
-    ) -> None:
-        core, item, now = self._core, reading.item, self._core.clock()
-        said = _decision(item, "approve", person, roles, order, now)
-        actor = Actor(person, order.os_user)
-        if missing:
-
-            async def more(connection: AsyncConnection) -> None:
-                await _unchanged(connection, reading)
-                await rows.move(connection, item, Event.APPROVE, now, actor, order.comment)
-                await _record(connection, said)
-
-            await core.database.write(more)
-            return
-        await self._verify(reading)
-        letters = core.post.approved(item, [*reading.counting, said], person, now)
-        async with core.staged(letters, item.id) as staged:
-
-            async def last(connection: AsyncConnection) -> None:
-                await _unchanged(connection, reading)
-                await rows.move(connection, item, Event.COMPLETE, now, actor, order.comment)
-                await _record(connection, said)
-                release = rows.NewRow(
-                    f"{item.id}-r{item.round}",
-                    OutboxKind.RELEASE,
-                    item.message.id,
-                    item.id,
-                    item.recipients,
-                    item.transforms,
-                )
-                await rows.insert_outbox(connection, release, now)
+            async def work(connection: AsyncConnection) -> None:
+                await unchanged(connection, reading)
+                if verdict.link:
+                    await links.spend(connection, verdict.link, now)
+                current = await parting.write(core, connection, reading, part, said, parted)
+                actor = Actor(said.person, said.os_user)
+                what = Event.COMPLETE if complete else Event.APPROVE
+                await rows.move(connection, current, what, now, actor, allowing.words(said, records))
+                await record(connection, said)
+                await links.spend_all(connection, item, said.person, now)
+                if complete:
+                    await rows.insert_outbox(connection, _release(item), now)
+                await allowing.add(connection, records, said.os_user)
                 await core.send(connection, staged, now)
 
-            await core.database.write(last)
+            await core.database.write(work)
         core.wake.set()
+        return tuple(found.id for found in records)
 
     async def _verify(self, reading: Reading) -> None:
         """The stored body must be the message that people decided on, else the item is damaged."""
@@ -259,27 +190,120 @@ class Desk:
                 "Ask the sender to send it again, and reject it so that the sender is told."
             ) from error
 
-    async def _end(self, reading: Reading, what: Event, actor: Actor, comment: str, said: Decision | None) -> None:
-        core, item, now = self._core, reading.item, self._core.clock()
-        original = await core.original(item.message)
-        name = "rejected" if what is Event.REJECT else "expired"
-        letters, back = core.post.ended(item, reading.slots, (name, actor.name, comment), now, original)
-        gone = ""
-        async with core.staged(letters, item.id, back) as staged:
+    async def reject(self, asked: Order) -> Outcome:
+        """One person's no ends it: the message goes back to its sender with the reason. Raises OperatorError."""
+        if not asked.comment.strip():
+            raise OperatorError("A rejection needs a reason: the sender reads it (--reason).")
+        for _ in range(TRIES):
+            order, reading = await begin(self._core, asked)
+            person, roles = entitled(self._core, reading, order)
+            check_digest(reading.item, order.digest)
+            if any(d.person == person and d.verdict == "reject" for d in reading.said):
+                text = f"{person} had rejected {order.item} before; nothing was changed."
+                return Outcome(reading.item, changed=False, missing=(), text=text)
+            if reading.item.state is not State.DAMAGED:
+                check_open(reading.item, "rejected")
+            said = said_by(reading.item, "reject", person, roles, order, self._core.clock())
+            end = ending.End(Event.REJECT, Actor(person, order.os_user), order.comment, said, order.link)
+            try:
+                await ending.end(self._core, reading, end)
+            except Moved:
+                continue
+            return await self._outcome(order.item, ())
+        raise busy(asked.item)
 
-            async def work(connection: AsyncConnection) -> str:
-                await _unchanged(connection, reading)
-                await rows.move(connection, item, what, now, actor, comment)
-                if said is not None:
-                    await _record(connection, said)
-                await core.send(connection, staged, now)
-                return await rows.forget(connection, item.message.id)
+    async def withdraw(self, order: Order) -> Outcome:
+        """The sender takes it back before everybody has approved; nothing is delivered. Raises OperatorError."""
+        return await senders.withdraw(self._core, order)
 
-            gone = await core.database.write(work)
-        core.wake.set()
-        await core.bodies.remove([gone] if gone else [])
+    async def attest(self, order: Order) -> Outcome:
+        """The sender confirms what the rule asks; the approvers are asked now. Raises OperatorError."""
+        return await senders.attest(self._core, order)
 
-    async def _outcome(self, ident: str, missing: Sequence[Slot]) -> Outcome:
+    async def comment(self, order: Order) -> Outcome:
+        """A word without a decision, by an approver or the sender, for the history. Raises OperatorError."""
+        if not order.comment.strip():
+            raise OperatorError("There is nothing in the comment.")
+        for _ in range(TRIES):
+            reading = await self.read(order.item)
+            permission = self._permission(reading, order.address)
+            if not permission:
+                raise OperatorError(f"{permission.reason} {who(reading.slots)}")
+            now, actor = self._core.clock(), Actor(permission.person, order.os_user)
+            move = partial(rows.move, item=reading.item, what=Event.COMMENT, now=now, actor=actor)
+            try:
+                await self._core.database.write(partial(move, comment=order.comment))
+            except Moved:
+                continue
+            return Outcome(reading.item, changed=True, missing=(), text=f"Noted in the history of {order.item}.")
+        raise busy(order.item)
+
+    async def bulk(self, verb: str, orders: Iterable[Order]) -> tuple[Row, ...]:
+        """The same for many items, each in its own transaction; one that fails keeps none of the others.
+
+        ``verb``: approve, reject, withdraw, attest or comment. Raises OperatorError for another verb.
+        """
+        verbs: dict[str, Callable[[Order], Awaitable[Outcome]]] = {
+            "approve": self.approve,
+            "reject": self.reject,
+            "withdraw": self.withdraw,
+            "attest": self.attest,
+            "comment": self.comment,
+        }
+        if verb not in verbs:
+            raise OperatorError(f"«{verb}» cannot be done to many: {', '.join(verbs)}.")
+        done = []
+        for order in orders:
+            try:
+                outcome = await verbs[verb](order)
+                done.append(Row(order.item, outcome, ""))
+            except CivicgateError as error:
+                done.append(Row(order.item, None, str(error)))
+        return tuple(done)
+
+    async def expire(self, limit: int = 100) -> int:
+        """Give back what nobody decided in time; returns how many. Several processes may do so at once."""
+        return await turns.expire(self._core, limit)
+
+    async def remind(self, limit: int = 100) -> int:
+        """Remind approvers, and ask further roles, where the time has come; returns how many items had their turn."""
+        return await turns.take(self._core, limit)
+
+    async def entitled(self, ident: str, address: str) -> str:
+        """The identity of an approver of this item. Raises OperatorError for everybody else."""
+        return entitled(self._core, await self.read(ident), Order(ident, address))[0]
+
+    async def permission(self, ident: str, address: str) -> Permission:
+        """Whether this person may see the item's content now. Raises OperatorError when there is no such item."""
+        return self._permission(await self.read(ident), address)
+
+    def _permission(self, reading: Reading, address: str) -> Permission:
+        return may_read(address, reading.item, reading.slots, self._core.directory)
+
+    async def view(self, ident: str, address: str, os_user: str, what: str = "") -> HeldItem:
+        """Record that somebody who may read it reads content (``what``: which); returns the item.
+
+        Raises OperatorError for everybody else, and when there is nothing to read.
+        """
+        for _ in range(TRIES):
+            reading = await self.read(ident)
+            permission = self._permission(reading, address)
+            if not permission:
+                raise OperatorError(f"{permission.reason} {who(reading.slots)}")
+            if not reading.item.message.body:
+                raise OperatorError(f"The body of {ident} is not kept any more: the item is {reading.item.state}.")
+            actor = Actor(permission.person, os_user)
+            move = partial(rows.move, item=reading.item, what=Event.VIEW, now=self._core.clock(), actor=actor)
+            try:
+                await self._core.database.write(partial(move, comment=what))
+            except Moved:
+                continue
+            except Impossible as error:
+                raise OperatorError(f"The body of {ident} is damaged and cannot be shown.") from error
+            return reading.item
+        raise busy(ident)
+
+    async def _outcome(self, ident: str, missing: Sequence[Slot], added: Sequence[str] = ()) -> Outcome:
         item = (await self.read(ident)).item
         match item.state:
             case State.REJECTED | State.RETURNED:
@@ -289,88 +313,18 @@ class Desk:
                 text = f"{ident} is approved by you; still needed: {open_}."
             case _:
                 text = f"{ident} is approved and on its way."
+                text += f" The like is not held until then: {', '.join(added)}." if added else ""
         return Outcome(item, changed=True, missing=tuple(missing), text=text)
 
 
-async def damage(core: Core, item: HeldItem, why: str) -> None:
-    """Mark an item as damaged and tell those who look after the gateway; no harm when somebody was faster."""
-    now = core.clock()
-    letters = core.post.damaged(item.id, item.message, core.fallback_people(item.message), now)
-    try:
-        async with core.staged(letters, item.id) as staged:
-
-            async def work(connection: AsyncConnection) -> None:
-                expires = max(item.expires, now + DAMAGE_GRACE)
-                await rows.move(connection, item, Event.DAMAGE, now, GATEWAY, why, expires=expires)
-                await core.send(connection, staged, now)
-
-            await core.database.write(work)
-    except (Moved, Impossible):
-        return
-    core.wake.set()
-
-
-async def _unchanged(connection: AsyncConnection, reading: Reading) -> None:
-    if await rows.decisions(connection, reading.item.id, reading.item.round) != reading.said:
-        raise Moved(reading.item.id)
-
-
-async def _record(connection: AsyncConnection, said: Decision) -> None:
-    """The person's word of this round; a rejection takes the place of an earlier approval (the events keep both)."""
-    mine = (decision.c.item == said.item, decision.c.round == said.round, decision.c.person == said.person)
-    await connection.execute(delete(decision).where(*mine))
-    row = {
-        "item": said.item,
-        "round": said.round,
-        "person": said.person,
-        "verdict": said.verdict,
-        "roles": values.dump(said.roles),
-        "digest": said.digest,
-        "comment": plain(said.comment),
-        "os_user": said.os_user,
-        "at": said.at,
-    }
-    await connection.execute(insert(decision).values(row))
-
-
-def _decision(
-    item: HeldItem, verdict: str, person: str, roles: tuple[str, ...], order: Order, now: datetime
-) -> Decision:
-    blank = Decision(item.id, item.round, person, verdict, roles, item.message.sha256, "", order.os_user, now)
-    return replace(blank, comment=order.comment)
-
-
-def _check_digest(item: HeldItem, stated: str) -> None:
-    if stated and not item.message.sha256.startswith(stated.lower()):
-        raise OperatorError(
-            f"{item.id} is another message than the one you looked at: "
-            f"its digest is {item.message.sha256}, not {stated}."
-        )
-
-
-def _check_open(item: HeldItem, wanted: str) -> None:
-    if item.state is State.HELD:
-        return
-    when = f"{item.changed:%Y-%m-%d %H:%M} UTC"
-    raise OperatorError(
-        f"{item.id} cannot be {wanted}: it is {item.state} since {when}. «civicgate hold history {item.id}» shows how."
-    )
-
-
-def _check_in_time(item: HeldItem, now: datetime) -> None:
-    """After the deadline it goes back, whether or not a worker has come to it: the sender counts on what was said."""
-    if item.expires <= now:
-        when = f"{item.expires:%Y-%m-%d %H:%M} UTC"
-        raise OperatorError(f"{item.id} expired at {when} and goes back to its sender, who can send it again.")
-
-
-def _who(slots: Sequence[Slot]) -> str:
-    return "Who can: " + "; ".join(f"{slot.role}: {', '.join(sorted(slot.people)) or 'nobody'}" for slot in slots) + "."
+def _release(item: HeldItem) -> rows.NewRow:
+    ident = f"{item.id}-r{item.round}"
+    return rows.NewRow(ident, OutboxKind.RELEASE, item.message.id, item.id, item.recipients, item.transforms)
 
 
 def _no_use(reading: Reading, person: str, roles: tuple[str, ...], missing: Sequence[Slot]) -> str:
     open_ = " and ".join(slot.role for slot in missing)
     return (
         f"{person} can only fill {', '.join(roles)}, which is taken; {reading.item.id} still needs {open_}, "
-        f"by another person. {_who(missing)}"
+        f"by another person. {who(missing)}"
     )

@@ -89,34 +89,10 @@ class Exceptions:
 
     async def add(self, record: ExceptionRecord, os_user: str = "") -> ExceptionRecord:
         """Store it; returns it with addresses folded. Raises OperatorError."""
-        for name, value in (("sender", record.sender), ("recipient", record.recipient)):
-            if value != "*" and "@" not in value.removesuffix("@"):
-                raise OperatorError(f"--{name} must be an address, @domain or *, not «{value}».")
-        if record.expires <= record.created:
-            raise OperatorError(f"The exception would be over before it begins ({record.expires:%Y-%m-%d %H:%M} UTC).")
-        if not record.reason.strip() or not record.approver.strip():
-            raise OperatorError("An exception needs a reason and an approver: it is the written approval.")
-        record = replace(record, sender=fold(record.sender), recipient=fold(record.recipient))
+        record = checked(record)
 
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(
-                insert(exception).values(
-                    id=record.id,
-                    kind=record.kind,
-                    sender=record.sender,
-                    recipient=record.recipient,
-                    reason=record.reason,
-                    approver=record.approver,
-                    created=record.created,
-                    expires=record.expires,
-                    uses_left=record.uses_left,
-                    max_size=record.max_size,
-                    revoked=None,
-                )
-            )
-            words = f"{record.kind}: {record.sender} to {record.recipient} until {record.expires.isoformat()}"
-            actor = Actor(record.approver, os_user)
-            await events.append(connection, record.id, "exception-added", record.created, actor, words)
+            await insert_record(connection, record, os_user)
 
         await self._core.database.write(work)
         self._read_at = float("-inf")
@@ -152,6 +128,40 @@ class Exceptions:
         async with self._core.database.read() as connection:
             found = (await connection.execute(_holding(self._core.clock()))).mappings().all()
         return tuple(_record(row) for row in found)
+
+
+def checked(record: ExceptionRecord) -> ExceptionRecord:
+    """With addresses folded. Raises OperatorError for one that means nothing."""
+    for name, value in (("sender", record.sender), ("recipient", record.recipient)):
+        if value != "*" and "@" not in value.removesuffix("@"):
+            raise OperatorError(f"--{name} must be an address, @domain or *, not «{value}».")
+    if record.expires <= record.created:
+        raise OperatorError(f"The exception would be over before it begins ({record.expires:%Y-%m-%d %H:%M} UTC).")
+    if not record.reason.strip() or not record.approver.strip():
+        raise OperatorError("An exception needs a reason and an approver: it is the written approval.")
+    return replace(record, sender=fold(record.sender), recipient=fold(record.recipient))
+
+
+async def insert_record(connection: AsyncConnection, record: ExceptionRecord, os_user: str) -> None:
+    """Add one, with its event, inside the caller's transaction. ``record``: :func:`checked`."""
+    await connection.execute(
+        insert(exception).values(
+            id=record.id,
+            kind=record.kind,
+            sender=record.sender,
+            recipient=record.recipient,
+            reason=record.reason,
+            approver=record.approver,
+            created=record.created,
+            expires=record.expires,
+            uses_left=record.uses_left,
+            max_size=record.max_size,
+            revoked=None,
+        )
+    )
+    words = f"{record.kind}: {record.sender} to {record.recipient} until {record.expires.isoformat()}"
+    actor = Actor(record.approver, os_user)
+    await events.append(connection, record.id, "exception-added", record.created, actor, words)
 
 
 def _holding(now: datetime) -> Any:

@@ -1,10 +1,11 @@
 """Mail that the gateway writes itself: notices from templates, and returns as delivery status notifications.
 
-Refuses a template with a placeholder that it does not know, anything that would break out of a header field, and to
-quote a body to anyone. What may be written to whom is decided in :mod:`gateway.hold.post`.
+Refuses a template with a placeholder that it does not know, anything that would break out of a header field or become
+markup in a page, and to quote a body to anyone. What may be written to whom is decided in :mod:`gateway.hold.post`.
 """
 
 import hashlib
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from string import Template
 from textwrap import wrap
 
 from gateway.errors import ConfigError, ConfigErrors
+from gateway.hold.links import NewLink
 from gateway.hold.values import MessageFacts
 from gateway.model.envelope import Recipient
 from gateway.model.reply import Reply
@@ -31,11 +33,16 @@ NAMES = (
     "returned",
     "undeliverable",
     "damaged",
+    "attest-sender",
+    "withdrawn-sender",
+    "no-approver",
 )
+PAGES = ("held-approver", "attest-sender")
+"""Letters that are there as HTML too, beside the text (RFC 2046 section 5.1.4)."""
 PLACEHOLDERS = frozenset(
     {"id", "sender", "recipients", "lists", "people", "subject", "size", "message_id", "queue", "rules", "clauses"}
     | {"reason", "roles", "expires", "action", "actor", "comment", "city", "transfer_service", "decision", "received"}
-    | {"digest"}
+    | {"digest", "occasion", "fired", "mine", "decide", "attestation", "attested"}
 )
 WIDTH = 78
 """Columns of a notice (RFC 5322 section 2.1.1)."""
@@ -43,6 +50,8 @@ MAX_VALUE = 4000
 """Characters of one value in a notice; the rest is cut."""
 
 
+_REMOTE = re.compile(r"<\s*(?:img|link|script|iframe|object|embed|form|base)\b|\bsrc\s*=|url\(|@import", re.IGNORECASE)
+"""What a reader's program would fetch or run."""
 _PLAIN = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*@[\w.-]+\Z")
 _ANSWERED = re.compile(r"<[!-;=?-~]+>\Z")
 
@@ -56,6 +65,10 @@ class Letter:
     data: bytes
     parameters: tuple[str, ...] = ()
     """MAIL parameters that the content needs."""
+    link: NewLink | None = None
+    """A one-time link that stands in it: the store learns of it in the transaction that sends the letter."""
+    to_sender: bool = False
+    """It goes to whose message is held, not to somebody who decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +94,12 @@ class Templates:
         """Read all. Raises ConfigErrors that name each file and what is wrong with it."""
         errors: list[ConfigError] = []
         self._texts: dict[str, tuple[Template, Template]] = {}
+        self._pages: dict[str, Template] = {}
         for name in NAMES:
             try:
                 self._texts[name] = _read(folder / f"{name}.txt")
+                if name in PAGES:
+                    self._pages[name] = _read_page(folder / f"{name}.html")
             except ConfigError as error:
                 errors.append(error)
         if errors:
@@ -94,6 +110,30 @@ class Templates:
         safe = dict.fromkeys(PLACEHOLDERS, "") | {key: _safe(value) for key, value in values.items()}
         subject, text = self._texts[name]
         return plain(subject.substitute(safe))[:300], _wrapped(text.substitute(safe))
+
+    def page(self, name: str, values: Mapping[str, str]) -> str:
+        """The letter as HTML; ``""`` for one that is text only. Values are data, but for :class:`Markup`."""
+        if name not in self._pages:
+            return ""
+        return self._pages[name].substitute(
+            dict.fromkeys(PLACEHOLDERS, "") | {key: _marked_up(value) for key, value in values.items()}
+        )
+
+
+class Markup(str):
+    """HTML of our own making: a value that is not escaped."""
+
+    __slots__ = ()
+
+
+def _marked_up(value: str) -> str:
+    """Escaped; several lines, or an indented one, as a list."""
+    if isinstance(value, Markup):
+        return value
+    rows = [html.escape(row.strip()) for row in _safe(value).split("\n") if row.strip()]
+    if len(rows) > 1 or value.startswith("  "):
+        return "<ul>" + "".join(f"<li>{row}</li>" for row in rows) + "</ul>"
+    return "".join(rows)
 
 
 def _safe(value: str) -> str:
@@ -106,7 +146,7 @@ def _wrapped(text: str) -> str:
     rows = []
     for row in text.split("\n"):
         indent = row[: len(row) - len(row.lstrip())]
-        if len(row) <= WIDTH or row.startswith("  civicgate "):
+        if len(row) <= WIDTH or row.startswith("  civicgate ") or "://" in row:
             rows.append(row)
         else:
             rows += wrap(row, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
@@ -120,15 +160,30 @@ def _read(path: Path) -> tuple[Template, Template]:
         raise ConfigError(f"cannot be read: {error}", str(path)) from error
     if not head.startswith("Subject: ") or "\n" in head or not text.strip():
         raise ConfigError("must be a line «Subject: …», an empty line, and the text", str(path), 1, 1)
-    pair = Template(head.removeprefix("Subject: ")), Template(text)
-    for template in pair:
-        if not template.is_valid():
-            raise ConfigError("has a «$» that begins no placeholder; write $$ for a dollar sign", str(path))
-        for name in template.get_identifiers():
-            if name not in PLACEHOLDERS:
-                known = ", ".join(sorted(PLACEHOLDERS))
-                raise ConfigError(f"has an unknown placeholder «${name}»; known are {known}", str(path))
-    return pair
+    return _checked(head.removeprefix("Subject: "), path), _checked(text, path)
+
+
+def _read_page(path: Path) -> Template:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", str(path)) from error
+    if not text.lstrip().lower().startswith("<!doctype html>"):
+        raise ConfigError("must begin with <!doctype html>", str(path), 1, 1)
+    if _REMOTE.search(text):
+        raise ConfigError("must load nothing: no src, no url(), no link, script, image or form", str(path))
+    return _checked(text, path)
+
+
+def _checked(text: str, path: Path) -> Template:
+    template = Template(text)
+    if not template.is_valid():
+        raise ConfigError("has a «$» that begins no placeholder; write $$ for a dollar sign", str(path))
+    for name in template.get_identifiers():
+        if name not in PLACEHOLDERS:
+            known = ", ".join(sorted(PLACEHOLDERS))
+            raise ConfigError(f"has an unknown placeholder «${name}»; known are {known}", str(path))
+    return template
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +199,16 @@ class Sheet:
     """Message-ID of the message that is answered: makes the letter an automatic reply (RFC 3834 section 5)."""
 
 
-def notice(sheet: Sheet, text: str) -> Letter:
-    """A plain text notice."""
+def notice(sheet: Sheet, text: str, page: str = "", link: NewLink | None = None) -> Letter:
+    """A notice as text; with ``page``, as HTML beside it."""
     utf8 = not all(address.isascii() for address in sheet.recipients)
     body = EmailMessage(policy=SMTPUTF8 if utf8 else SMTP)
     for name, value in _fields(sheet, "auto-replied" if sheet.answers else "auto-generated"):
         body[name] = value
     body.set_content(text, cte="quoted-printable" if not text.isascii() else "7bit")
-    return Letter(sheet.id, sheet.recipients, body.as_bytes(), ("SMTPUTF8",) if utf8 else ())
+    if page:
+        body.add_alternative(page, subtype="html", cte="quoted-printable")
+    return Letter(sheet.id, sheet.recipients, body.as_bytes(), ("SMTPUTF8",) if utf8 else (), link, bool(sheet.answers))
 
 
 def report(
@@ -184,7 +241,8 @@ def report(
     lines = b"".join(policy.fold_binary(name, value) for name, value in head.raw_items())
     content = b"".join(b"--%b\r\n%b\r\n" % (boundary.encode(), part) for part in parts)
     parameters = (("BODY=8BITMIME",) if eight else ()) + (("SMTPUTF8",) if utf8 else ())
-    return Letter(sheet.id, sheet.recipients, b"%b\r\n%b--%b--\r\n" % (lines, content, boundary.encode()), parameters)
+    data = b"%b\r\n%b--%b--\r\n" % (lines, content, boundary.encode())
+    return Letter(sheet.id, sheet.recipients, data, parameters, to_sender=True)
 
 
 def _inert(text: str) -> str:

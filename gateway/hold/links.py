@@ -62,6 +62,8 @@ class LinkRefused(OperatorError):
 class NewLink:
     """A link to be given out with a letter."""
 
+    item: HeldItem
+    """As it stands when the letter goes out: the link is bound to its round and digest, and ends with its time."""
     person: str
     """Identity."""
     purpose: Purpose
@@ -90,8 +92,9 @@ def fingerprint(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-async def insert_link(connection: AsyncConnection, new: NewLink, item: HeldItem, now: datetime) -> None:
-    """Give it out, inside the transaction that sends its letter. It ends when the item's time does."""
+async def insert_link(connection: AsyncConnection, new: NewLink, now: datetime) -> None:
+    """Give it out, inside the transaction that sends its letter."""
+    item = new.item
     row = {
         "id": fingerprint(new.token),
         "item": item.id,

@@ -116,7 +116,8 @@ class Outbox:
         try:
             while True:
                 self._core.wake.clear()
-                for work in (self._free_late, self._hold.desk.expire, partial(self._fill, tasks)):
+                desk = self._hold.desk
+                for work in (self._free_late, desk.expire, desk.remind, partial(self._fill, tasks)):
                     try:
                         await work()
                     except CivicgateError as error:

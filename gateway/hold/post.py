@@ -5,9 +5,11 @@ reported all the same, that is what RFC 5321 section 6.1 asks for), and to a sen
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from gateway.hold.approval import Directory, Slot
+from gateway.hold import pages
+from gateway.hold.approval import LIST_OWNERS, Directory, Needs, Slot
 from gateway.hold.letters import (
     Letter,
     Original,
@@ -18,6 +20,8 @@ from gateway.hold.letters import (
     report,
     wants_failure,
 )
+from gateway.hold.links import NewLink, Purpose
+from gateway.hold.states import Event
 from gateway.hold.values import Decision, HeldItem, MessageFacts, list_ids
 from gateway.model.envelope import Recipient
 from gateway.model.reply import Reply
@@ -26,28 +30,80 @@ from gateway.settings import NoticeSettings
 
 SHOWN = 20
 """Recipients that a notice lists; the rest is counted."""
+OCCASIONS = {
+    Event.REMIND: "Reminder",
+    Event.ESCALATE: "Nobody has decided yet",
+}
+ASKED = "Please decide"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an item ended."""
+
+    decision: str
+    """``rejected``, ``expired`` or ``withdrawn``."""
+    actor: str
+    comment: str
 
 
 class Post:
     """Letters by occasion."""
 
-    def __init__(self, settings: NoticeSettings, domain: str, hostname: str) -> None:
-        """Read the templates. ``domain``: the city's, for the notices' From. Raises ConfigErrors."""
+    def __init__(self, settings: NoticeSettings, domain: str, hostname: str, console: str = "") -> None:
+        """Read the templates. Raises ConfigErrors.
+
+        ``domain``: the city's, for the notices' From. ``console``: its address as people reach it, without a slash at
+        the end; ``""``: there is none, letters name commands.
+        """
         self._templates = Templates(settings.templates)
         self._settings = settings
         self._sender = settings.sender or f"civicgate@{domain}"
         self._hostname = hostname or domain
+        self._console = console
 
-    def held(self, item: HeldItem, slots: Sequence[Slot], now: datetime) -> list[Letter]:
-        """To approvers and to the sender, when an item begins to wait."""
-        values = self._values(item) | {"roles": _needed(slots), "people": str(item.audience or "(not known)")}
-        people = sorted({person for slot in slots for person in slot.people})
-        letters = []
-        if people:
-            letters.append(self._notice(f"{item.id}-held{item.round}", "held-approver", people, values, now))
+    def held(self, item: HeldItem, needs: Needs, now: datetime) -> list[Letter]:
+        """To each approver, and to the sender, when an item begins to wait for approval."""
+        letters = self._asked(item, needs, sorted(needs.people), ASKED, f"held{item.round}", now)
         if may_answer(item.message):
+            values = self._values(item)
             letters.append(self._answer(f"{item.id}-wait{item.round}", "held-sender", item.message, values, now))
         return letters
+
+    def again(self, item: HeldItem, needs: Needs, people: Iterable[str], what: Event, now: datetime) -> list[Letter]:
+        """To people who are reminded, or asked because nobody has decided."""
+        stamp = f"{what}{item.round}-{int(now.timestamp())}"
+        return self._asked(item, needs, sorted(set(people)), OCCASIONS[what], stamp, now)
+
+    def _asked(
+        self, item: HeldItem, needs: Needs, people: Sequence[str], occasion: str, name: str, now: datetime
+    ) -> list[Letter]:
+        """One letter a person: it says as what this one is asked, and its links are this one's alone."""
+        values = self._values(item) | {"roles": _needed(needs), "occasion": occasion}
+        letters = []
+        for number, person in enumerate(people, 1):
+            link = NewLink(item, person, Purpose.DECIDE) if self._console else None
+            text, page = pages.decide(self._console, item.id, link)
+            mine = {"mine": _mine(needs, person)}
+            sheet = self._sheet(f"{item.id}-{name}-{number}", (person,), "", now)
+            letters.append(self._page("held-approver", sheet, values | mine, (text, page), link))
+        return letters
+
+    def attest(self, item: HeldItem, now: datetime) -> list[Letter]:
+        """To the sender, who has to confirm something before anybody is asked; to nobody when none may be answered."""
+        if not may_answer(item.message):
+            return []
+        path = item.message.reverse_path
+        link = NewLink(item, path, Purpose.ATTEST) if self._console else None
+        values = self._values(item) | {"attestation": "\n".join(f"  {text}" for text in item.attestations)}
+        sheet = self._sheet(f"{item.id}-attest", (path,), "", now, item.message.message_id or "<>")
+        return [self._page("attest-sender", sheet, values, pages.attest(self._console, item.id, link), link)]
+
+    def vacant(self, item: HeldItem, needs: Needs, people: Iterable[str], now: datetime) -> list[Letter]:
+        """To those who look after the gateway: nobody holds a role, or too few do."""
+        to = sorted(set(people))
+        values = self._values(item) | {"roles": "\n".join(f"  {role}" for role in needs.vacant)}
+        return [self._notice(f"{item.id}-vacant{item.round}", "no-approver", to, values, now)] if to else []
 
     def approved(self, item: HeldItem, said: Sequence[Decision], actor: str, now: datetime) -> list[Letter]:
         """To the sender, and to the other people who said yes, when the last approval is in."""
@@ -57,24 +113,27 @@ class Post:
             letters.append(self._answer(f"{item.id}-ok{item.round}", "approved-sender", item.message, values, now))
         return letters
 
-    def ended(
-        self, item: HeldItem, slots: Sequence[Slot], why: tuple[str, str, str], now: datetime, original: Original | None
-    ) -> tuple[list[Letter], Letter | None]:
-        """Rejected or expired: notices to approvers, and the return to the sender (None where none is allowed).
+    def withdrawn(self, item: HeldItem, people: Iterable[str], ended: Ended, now: datetime) -> list[Letter]:
+        """To the approvers who were asked, and to the sender, who took it back."""
+        values = self._values(item) | {"decision": ended.decision, "actor": ended.actor, "comment": ended.comment}
+        letters = self._decided(item, people, ended.actor, values, now)
+        if may_answer(item.message):
+            letters.append(self._answer(f"{item.id}-withdrawn", "withdrawn-sender", item.message, values, now))
+        return letters
 
-        ``why``: what happened (``rejected``, ``expired``), who, and the reason in words.
-        """
-        decision, actor, comment = why
-        values = self._values(item) | {"decision": decision, "actor": actor, "comment": comment}
-        people = sorted({person for slot in slots for person in slot.people})
-        letters = self._decided(item, people, actor, values, now)
+    def ended(
+        self, item: HeldItem, people: Iterable[str], ended: Ended, now: datetime, original: Original | None
+    ) -> tuple[list[Letter], Letter | None]:
+        """Rejected or expired: notices to approvers, and the return to the sender (None where none is allowed)."""
+        values = self._values(item) | {"decision": ended.decision, "actor": ended.actor, "comment": ended.comment}
+        letters = self._decided(item, people, ended.actor, values, now)
         told = [recipient for recipient in item.recipients if wants_failure(recipient)]
         if not may_answer(item.message) or not told:
             return letters, None
         reply = (
-            Reply.of(554, "5.4.7", "Nobody decided in time, the message was not delivered")
-            if decision == "expired"
-            else Reply.of(550, "5.7.1", f"Not approved: {comment}")
+            Reply.of(554, "5.4.7", f"Not delivered: {ended.comment}")
+            if ended.decision == "expired"
+            else Reply.of(550, "5.7.1", f"Not approved: {ended.comment}")
         )
         refusals = [Refusal(recipient, reply) for recipient in told]
         subject, text = self._templates.fill("returned", values)
@@ -109,7 +168,7 @@ class Post:
         """By rule ``notify``: to the holders of its roles."""
         letters = []
         for number, wanted in enumerate(notices, 1):
-            holders = {address for role in wanted.roles for address in directory.holders(role, facts.reverse_path)}
+            holders = {a for role in wanted.roles for a in _holders(role, facts, recipients, directory)}
             if holders:
                 values = self._facts(facts) | {
                     "id": facts.id,
@@ -137,6 +196,15 @@ class Post:
         subject, text = self._templates.fill(name, values)
         return notice(self._sheet(ident, (facts.reverse_path,), subject, now, facts.message_id or "<>"), text)
 
+    def _page(
+        self, name: str, sheet: Sheet, values: dict[str, str], how: tuple[str, str], link: NewLink | None
+    ) -> Letter:
+        """A letter as text and as HTML. ``how``: what can be done, in both."""
+        subject, text = self._templates.fill(name, values | {"decide": how[0]})
+        page = self._templates.page(name, values | {"decide": how[1]})
+        filled = Sheet(sheet.id, sheet.sender, sheet.recipients, sheet.now, subject, sheet.answers)
+        return notice(filled, text, page, link)
+
     def _sheet(self, ident: str, to: tuple[str, ...], subject: str, now: datetime, answers: str = "") -> Sheet:
         return Sheet(ident, self._sender, to, now, subject, answers)
 
@@ -159,10 +227,13 @@ class Post:
             "id": item.id,
             "recipients": _listed(item.recipients),
             "lists": ", ".join(lists) or "(none)",
+            "people": str(item.audience or "(not known)"),
             "queue": item.queue,
             "rules": ", ".join(rules),
             "clauses": ", ".join(dict.fromkeys(clause for match in item.matches for clause in match.source))
             or "(none)",
+            "fired": _fired(item, rules),
+            "attested": _attested(item),
             "reason": "\n".join(f"  {order.reason}" for order in item.orders if order.reason),
             "action": " ".join(dict.fromkeys(" ".join(o.tell_sender.split()) for o in item.orders if o.tell_sender))
             or "You need not do anything: you will be told what was decided.",
@@ -193,9 +264,42 @@ def _listed(recipients: Sequence[Recipient]) -> str:
     return "\n".join(rows + ([f"  … and {more} more"] if more > 0 else []))
 
 
-def _needed(slots: Sequence[Slot]) -> str:
-    rows = []
-    for slot in slots:
-        people = ", ".join(sorted(slot.people)) or "nobody holds this role!"
-        rows.append(f"  {slot.role}: {people}{' (fallback)' if slot.fallback else ''}")
+def _fired(item: HeldItem, rules: Iterable[str]) -> str:
+    """Each rule with its title and its clauses."""
+    told = {match.rule: f"{match.rule}: {match.title} ({', '.join(match.source)})" for match in item.matches}
+    return "\n".join(f"  {told.get(rule, rule)}" for rule in rules)
+
+
+def _attested(item: HeldItem) -> str:
+    if not item.attestations:
+        return "(nothing was asked of the sender)"
+    return "\n".join(f"  The sender has confirmed: {text}" for text in item.attestations)
+
+
+def _needed(needs: Needs) -> str:
+    """Every role with its people; what of a choice is enough, in front."""
+    rows = [_slot(slot) for slot in needs.slots if slot.role in needs.required]
+    for choice in needs.choices:
+        rows.append(f"  {choice.count} of these:")
+        rows += [f"  {_slot(slot)}" for slot in needs.slots if slot.role in choice.roles]
     return "\n".join(rows)
+
+
+def _slot(slot: Slot) -> str:
+    why = dict(slot.why)
+    people = [f"{person} ({why[person]})" if person in why else person for person in sorted(slot.people)]
+    return f"  {slot.role}: {', '.join(people) or 'nobody holds this role!'}{' (fallback)' if slot.fallback else ''}"
+
+
+def _mine(needs: Needs, person: str) -> str:
+    """As what this person is asked."""
+    why = {who: words for slot in needs.slots for who, words in slot.why}.get(person, "")
+    roles = ", ".join(needs.roles_of(person)) or "none"
+    return f"{roles} ({why})" if why else roles
+
+
+def _holders(role: str, facts: MessageFacts, recipients: Sequence[Recipient], directory: Directory) -> tuple[str, ...]:
+    if role != LIST_OWNERS:
+        return directory.holders(role, facts.reverse_path)
+    found = (directory.list(name) for name in list_ids(recipients))
+    return tuple(owner for one in found if one is not None for owner in one.owners)

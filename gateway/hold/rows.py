@@ -158,9 +158,17 @@ async def insert_message(connection: AsyncConnection, facts: MessageFacts) -> No
 
 
 async def insert_item(
-    connection: AsyncConnection, item: HeldItem, actor: Actor, comment: str, remind_after: timedelta | None = None
+    connection: AsyncConnection,
+    item: HeldItem,
+    actor: Actor,
+    comment: str,
+    remind_after: timedelta | None = None,
+    at: datetime | None = None,
 ) -> None:
-    """Add a held item, and the event that begins its history. ``remind_after``: the setting."""
+    """Add a held item, and the event that begins its history (``at``; without: when it was created).
+
+    ``remind_after``: the setting.
+    """
     await connection.execute(
         insert(held).values(
             id=item.id,
@@ -180,7 +188,7 @@ async def insert_item(
             **index.columns(item, remind_after),
         )
     )
-    await events.append(connection, item.id, "held", item.created, actor, comment)
+    await events.append(connection, item.id, "held", at or item.created, actor, comment)
 
 
 @dataclass(frozen=True, slots=True)

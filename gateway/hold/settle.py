@@ -11,7 +11,8 @@ from sqlalchemy import Update, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError, TransformError
-from gateway.hold import rows, values
+from gateway.hold import index, rows, values
+from gateway.hold.asking import asking
 from gateway.hold.core import DAMAGE_GRACE, Core
 from gateway.hold.letters import Letter, Refusal
 from gateway.hold.states import Event, State
@@ -130,12 +131,14 @@ class Settler:
             async with core.database.read() as connection:
                 existing = await rows.item_by_id(connection, row.item)
         item = self._held_again(row, order, existing, now)
-        async with core.staged(core.post.held(item, core.slots(item), now), item.id) as staged:
+        asks = asking(core, item, now)
+        default = core.settings.remind_after
+        async with core.staged(asks.letters, item.id) as staged:
 
             async def work(connection: AsyncConnection) -> None:
                 await self._close(connection, row, OutboxState.HELD, error.detail)
                 if existing is None:
-                    await rows.insert_item(connection, item, GATEWAY, order.reason)
+                    await rows.insert_item(connection, item, GATEWAY, order.reason, default)
                 else:
                     changed = {
                         "round": item.round,
@@ -143,12 +146,14 @@ class Settler:
                         "orders": values.dump(item.orders),
                         "recipients": values.dump(item.recipients),
                         "expires": item.expires,
+                        **index.columns(item, default),
                     }
                     await rows.move(connection, existing, Event.HOLD_AGAIN, now, GATEWAY, order.reason, **changed)
                 await core.send(connection, staged, now)
 
             await core.database.write(work)
         core.wake.set()
+        asks.alarm()
 
     def _held_again(self, row: OutboxRow, order: HoldOrder, existing: HeldItem | None, now: datetime) -> HeldItem:
         expires = now + self._core.settings.expires_after
@@ -162,6 +167,10 @@ class Settler:
                 orders=(order,),
                 audience=None,
                 expires=expires,
+                changed=now,
+                asked=now,
+                escalated=None,
+                reminded=None,
             )
         return HeldItem(
             id=f"{row.id}-h",
@@ -177,6 +186,7 @@ class Settler:
             created=now,
             changed=now,
             expires=expires,
+            asked=now,
         )
 
     async def damaged(self, row: OutboxRow, why: str) -> None:

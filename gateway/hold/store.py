@@ -6,6 +6,7 @@ Refuses to return from :meth:`Hold.accept` before body and rows would survive a 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import StoreError
 from gateway.hold import rows
 from gateway.hold.approval import Directory
+from gateway.hold.asking import asking, deadline, waiting
 from gateway.hold.core import Core, body_name, utc_now
 from gateway.hold.decide import Desk
 from gateway.hold.exceptions import Exceptions
 from gateway.hold.letters import Letter
-from gateway.hold.post import Post, list_ids
+from gateway.hold.post import Post
 from gateway.hold.states import OPEN, State
 from gateway.hold.values import (
     Acceptance,
@@ -29,13 +31,14 @@ from gateway.hold.values import (
     OutboxKind,
     OutboxState,
     QueueFacts,
+    list_ids,
 )
 from gateway.model.envelope import Recipient
 from gateway.settings import Settings
 from gateway.store import events
-from gateway.store.bodies import NAME, Bodies
+from gateway.store.bodies import NAME
 from gateway.store.events import GATEWAY
-from gateway.store.opening import open_database
+from gateway.store.opening import open_store
 from gateway.store.tables import held, message, outbox
 from gateway.store.text import plain
 
@@ -70,7 +73,8 @@ class Hold:
             await asyncio.to_thread(acceptance.message.sha256)  # which keeps it
         facts = _facts(acceptance, body_name(acceptance.transaction) if stored else "")
         held_items = [self._item(acceptance, facts, number) for number in range(1, len(acceptance.held) + 1)]
-        letters = self._letters(acceptance, facts, held_items)
+        asks = [asking(core, item, item.created) for item in held_items]
+        letters = [letter for asked in asks for letter in asked.letters] + self._matched(acceptance, facts)
         try:
             if stored:
                 await core.bodies.put(facts.body, acceptance.message.chunks())
@@ -81,7 +85,7 @@ class Hold:
                         await rows.insert_message(connection, facts)
                     for item in held_items:
                         why = "; ".join(f"{order.rule}: {order.reason}" for order in item.orders)
-                        await rows.insert_item(connection, item, GATEWAY, why)
+                        await rows.insert_item(connection, item, GATEWAY, why, core.settings.remind_after)
                     for number, group in enumerate(acceptance.outgoing, 1):
                         ident = f"{facts.id}-o{number}"
                         row = rows.NewRow(ident, OutboxKind.RELAY, facts.id, "", group.recipients, group.transforms)
@@ -95,22 +99,20 @@ class Hold:
                     await core.take_back([facts.body], [facts.id])
             raise
         core.wake.set()
+        for asked in asks:
+            asked.alarm()
 
-    def _letters(self, acceptance: Acceptance, facts: MessageFacts, items: Sequence[HeldItem]) -> list[Letter]:
+    def _matched(self, acceptance: Acceptance, facts: MessageFacts) -> list[Letter]:
         core = self.core
-        letters = [letter for item in items for letter in core.post.held(item, core.slots(item), item.created)]
-        recipients = [r for waiting in acceptance.held for r in waiting.recipients]
+        recipients = [r for group in acceptance.held for r in group.recipients]
         recipients += [r for leaving in acceptance.outgoing for r in leaving.recipients]
-        return letters + core.post.matched(
-            facts, acceptance.recipients or recipients, acceptance.notices, core.directory
-        )
+        return core.post.matched(facts, acceptance.recipients or recipients, acceptance.notices, core.directory)
 
     def _item(self, acceptance: Acceptance, facts: MessageFacts, number: int) -> HeldItem:
         group = acceptance.held[number - 1]
         if not group.orders or not group.recipients:
             raise StoreError(f"{facts.id}: a held group without a hold order or without recipients")
-        after = [order.expires_after or self.core.settings.expires_after for order in group.orders]
-        return HeldItem(
+        item = HeldItem(
             id=f"{facts.id}-h{number}",
             message=facts,
             state=State.HELD,
@@ -123,8 +125,9 @@ class Hold:
             audience=group.audience or self._audience(group.recipients),
             created=facts.received,
             changed=facts.received,
-            expires=facts.received + min(after),
+            expires=facts.received,
         )
+        return waiting(self.core, replace(item, expires=deadline(self.core, item, facts.received)))
 
     def _audience(self, recipients: Sequence[Recipient]) -> int | None:
         """How many people get it in the end, as far as the directory says; None when it does not."""
@@ -218,6 +221,13 @@ def _facts(acceptance: Acceptance, body: str) -> MessageFacts:
     )
 
 
+def console_address(settings: Settings) -> str:
+    """Where people reach the console, ``""`` when they cannot: links to this machine's own loopback help nobody."""
+    console = settings.console
+    reached = console.base_url or not console.address.host.startswith(("127.", "localhost", "[::1]", "::1"))
+    return console.url if console.enabled and reached else ""
+
+
 async def open_hold(
     settings: Settings,
     directory: Directory,
@@ -229,13 +239,7 @@ async def open_hold(
 
     Raises StoreError, and ConfigErrors for notice templates that cannot be used.
     """
-    folder = settings.store.directory
     domain = settings.network.internal_domains[0] if settings.network.internal_domains else "localhost"
-    post = Post(settings.notices, domain, settings.smtp.hostname)
-    database = await open_database(settings.store, busy_timeout)
-    try:
-        bodies = Bodies(folder / "bodies", settings.store.key_file)
-    except StoreError:
-        await database.close()
-        raise
+    post = Post(settings.notices, domain, settings.smtp.hostname, console_address(settings))
+    database, bodies = await open_store(settings.store, busy_timeout)
     return Hold(Core(database, bodies, post, directory, settings.hold, clock))
