@@ -5,7 +5,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from gateway.console import account, login, oidc
 from gateway.console.context import Page, Refused, Services, Viewer, Who
-from gateway.console.render import assets, render
+from gateway.console.pages.table import PAGES
+from gateway.console.render import assets
 
 
 async def static(request: Request, viewer: Viewer, services: Services) -> Response:
@@ -27,17 +28,12 @@ async def health(request: Request, viewer: Viewer, services: Services) -> Respon
     return PlainTextResponse("ok\n")
 
 
-async def home(request: Request, viewer: Viewer, services: Services) -> Response:
-    """The first page after login."""
-    return render(request, "home.html")
-
-
 ROUTES: tuple[Page, ...] = (
     Page("GET", "/health", health, Who.ANYONE, bare=True),
     Page("GET", "/static/{name}", static, Who.ANYONE, bare=True),
     *login.ROUTES,
     *oidc.ROUTES,
     *account.ROUTES,
-    Page("GET", "/", home),
+    *PAGES,
 )
 """Pages of other modules are added here: ``*items.ROUTES``."""

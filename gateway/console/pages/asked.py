@@ -8,6 +8,8 @@ from gateway.hold.access import is_sender
 from gateway.hold.approval import identity
 from gateway.hold.states import OPEN
 
+SORTS = frozenset({"created", "-created", "expires", "-expires", "size", "-size"})
+
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -33,6 +35,11 @@ class Found:
     items: tuple[HeldItem, ...]
     next: str
     """Where the next page begins, ``""`` when there is none."""
+
+
+def oversees(viewer: Viewer) -> bool:
+    """Administrators and holders of a role see every item's metadata; others see what they have to do with."""
+    return viewer.is_admin or bool(viewer.roles)
 
 
 async def waiting(services: Services, viewer: Viewer, most: int) -> tuple[tuple[HeldItem, ...], int]:

@@ -57,7 +57,7 @@ async def download(request: Request, viewer: Viewer, services: Services) -> Resp
 
 async def _message(request: Request, viewer: Viewer, services: Services, what: str) -> SpooledMessage:
     """The message behind the gate. Raises Refused, StoreError."""
-    reading = await reading_of(request, services)
+    reading = await reading_of(request, viewer, services)
     permission = may_read(viewer.address, reading.item, reading.slots, services.directory)
     if not permission:
         raise Refused(403, "Content is sealed", permission.reason)
@@ -77,6 +77,6 @@ async def _closing(message: SpooledMessage, body: Iterator[bytes]) -> AsyncItera
 
 
 ROUTES = (
-    Page("GET", "/held/{item}/html", frame),
-    Page("GET", "/held/{item}/parts/{part}", download),
+    Page("GET", "/items/{item}/html", frame),
+    Page("GET", "/items/{item}/parts/{part}", download),
 )

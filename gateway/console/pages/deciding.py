@@ -1,4 +1,4 @@
-"""The forms of an item's page turned into orders for the desk. Refuses a form that is not filled in; the desk the rest."""
+"""The forms of an item's page turned into orders for the desk. Refuses one that is not filled in; the desk the rest."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from gateway.console.context import Page, Refused, Services, Viewer
 from gateway.console.pages import exceptions, opened, words
+from gateway.console.pages.asked import oversees
 from gateway.console.pages.deciding import ACTIONS, Wrong, decide
 from gateway.console.pages.lists import Named, named
 from gateway.console.pages.rows import row
@@ -70,13 +71,24 @@ class Entry:
     hash: str
 
 
-async def reading_of(request: Request, services: Services) -> Reading:
-    """The item that the address names. Raises Refused (404), StoreError."""
+async def reading_of(request: Request, viewer: Viewer, services: Services) -> Reading:
+    """The item that the address names, for who may know of it. Raises Refused (404), StoreError.
+
+    Administrators and holders of a role see every item's metadata, others what they sent or are asked about.
+    """
+    refused = Refused(
+        404, "No such message", "There is no held message of this id that you could see. Look at the list."
+    )
     try:
-        return await services.hold.desk.read(request.path_params["item"])
+        reading = await services.hold.desk.read(request.path_params["item"])
     except OperatorError as error:
-        text = "There is no held message of this id. Look at the list, or copy the whole address again."
-        raise Refused(404, "No such message", text) from error
+        raise refused from error
+    if oversees(viewer):
+        return reading
+    permission = may_read(viewer.address, reading.item, reading.slots, services.directory)
+    if permission or permission.person in reading.needs.people:
+        return reading
+    raise refused
 
 
 async def index(request: Request, viewer: Viewer, services: Services) -> Response:
@@ -88,7 +100,7 @@ async def show_item(
     request: Request, viewer: Viewer, services: Services, wrong: str = "", flash: Flash | None = None
 ) -> Response:
     """The page; after a form that could not be taken with ``wrong`` beside the comment, or ``flash`` on top."""
-    reading = await reading_of(request, services)
+    reading = await reading_of(request, viewer, services)
     item = reading.item
     permission = may_read(viewer.address, item, reading.slots, services.directory)
     body = await _content(request, viewer, services, reading, permission)
@@ -250,14 +262,14 @@ async def entries(services: Services, ident: str) -> list[Entry]:
 
 async def history(request: Request, viewer: Viewer, services: Services) -> Response:
     """The whole record of one item."""
-    reading = await reading_of(request, services)
+    reading = await reading_of(request, viewer, services)
     found = await entries(services, reading.item.id)
     return await show(request, viewer, services, "history.html", id=reading.item.id, entries=found)
 
 
 async def act(request: Request, viewer: Viewer, services: Services) -> Response:
     """A decision, a comment, or the sender's own word."""
-    reading = await reading_of(request, services)
+    reading = await reading_of(request, viewer, services)
     action = await field(request, "action")
     if action not in ACTIONS:
         raise Refused(400, "Bad request", "The form says nothing that this page knows.")
@@ -267,11 +279,11 @@ async def act(request: Request, viewer: Viewer, services: Services) -> Response:
         return await show_item(request, viewer, services, wrong=error.text)
     except OperatorError as error:
         return await show_item(request, viewer, services, flash=Flash("bad", error.detail))
-    return redirect(request, f"/held/{reading.item.id}", done=done)
+    return redirect(request, f"/items/{reading.item.id}", done=done)
 
 
 ROUTES = (
-    Page("GET", "/held/{item}", index),
-    Page("POST", "/held/{item}", act),
-    Page("GET", "/held/{item}/history", history),
+    Page("GET", "/items/{item}", index),
+    Page("POST", "/items/{item}", act),
+    Page("GET", "/items/{item}/history", history),
 )

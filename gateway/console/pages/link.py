@@ -59,6 +59,7 @@ async def _show(
         409 if wrong or flash else 200,
         alone=True,
         broad=True,
+        choice="reject" if wrong or request.query_params.get("choice") == "reject" else "approve",
         flash=flash,
         wrong=wrong,
         typed=await field(request, "comment") if wrong else "",

@@ -1,0 +1,15 @@
+"""Debian's Chromium under Playwright. Refuses to download a browser."""
+
+import os
+import shutil
+
+from playwright.async_api import Browser, Playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
+"""``""``: the tests that need it are skipped."""
+
+
+async def launch(play: Playwright) -> Browser:
+    """A browser without a window. Inside a container as root it cannot have a sandbox of its own."""
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    return await play.chromium.launch(executable_path=CHROMIUM, args=[*arguments, "--disable-dev-shm-usage"])
