@@ -121,12 +121,16 @@ def measure_content(setup: Setup, results: Results) -> None:
     """Finding types, reading documents, a large document from end to end."""
     results.finding = content.measure(say)
     results.reading = extraction.measure(setup.folder, say)
-    for name, rules in (("all rules, no clamd", "local"), ("all rules and clamd", "all")):
-        say(f"passing: a 30 MB document, {name}")
-        try:
-            results.passing[name] = passing.measure(setup, rules)
-        except (CannotStartError, NotMeasuredError) as problem:
-            results.problems.append(f"a 30 MB document, {name}: {problem}")
+    place = setup.folder / "passing"
+    place.mkdir(mode=0o755)
+    with ExitStack() as stack:
+        fair = Setup(place, stack, taker)  # smtp-sink answers nobody else while it reads a large message
+        for name, rules in (("all rules, no clamd", "local"), ("all rules and clamd", "all")):
+            say(f"passing: a 30 MB document, {name}")
+            try:
+                results.passing[name] = passing.measure(fair, rules)
+            except (CannotStartError, NotMeasuredError) as problem:
+                results.problems.append(f"a 30 MB document, {name}: {problem}")
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Results:

@@ -1,7 +1,7 @@
 """A 45 MB message with a Word document of 30 MB in it, from end to end, and small messages beside it.
 
 The document's text is random words, some 70 MB of XML unpacked. Everything goes through a running gateway with one
-worker, as ``bench.latency`` and ``bench.memory`` measure.
+worker, as ``bench.latency`` and ``bench.memory`` measure, to a last server that lets no session wait for another.
 """
 
 import base64

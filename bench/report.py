@@ -131,6 +131,10 @@ def _content_bars(results: Results) -> list[Bar]:
             found.append(Bar(f"information types, {column.name}", rate, column.bar, "MB/s"))
     for name, passing in results.passing.items():
         found.append(Bar(f"worker, 45 MB with a 30 MB document, {name}", passing.worker / 1e6, 200, "MB", at_most=True))
+        if passing.alone.seconds and passing.beside.seconds:
+            for percent, of in ((50, "median"), (95, "p95")):
+                share = passing.beside.percentile(percent) / passing.alone.percentile(percent)
+                found.append(Bar(f"2 KB beside it, {of}, of that alone, {name}", share, 2, "×", at_most=True))
     return found
 
 

@@ -255,6 +255,7 @@ def _globals(raw: bytes) -> _Globals:
     """A workbook's own records (MS-XLS 2.4.28, 2.4.117, 2.4.150, 2.4.271)."""
     at = 0
     macros = runs = dde = False
+    wide = raw[4:6] == b"\x00\x06"  # from Excel 97 on an octet before a name says how wide its letters are
     for _ in range(10_000):
         if at + 4 > len(raw):
             break
@@ -264,7 +265,7 @@ def _globals(raw: bytes) -> _Globals:
         if kind == _BOUND_SHEET and raw[at + 4 + 5 : at + 4 + 6] == b"\x01":
             macros = True
         body = raw[at + 4 : at + 4 + min(size, 300)] if kind in (_NAME, _SUP_BOOK) else b""
-        if kind == _NAME and body[:1] and body[0] & 0x20 and body[15:16] in _AUTO_NAMES:
+        if kind == _NAME and body[:1] and body[0] & 0x20 and body[14 + wide : 15 + wide] in _AUTO_NAMES:
             runs = True
         if kind == _SUP_BOOK and b"\x03" in body[5:] and body[5:6] not in (b"\x01", b"\x02"):
             dde = True

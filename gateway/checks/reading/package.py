@@ -13,6 +13,7 @@ from gateway.checks.reading.fields import FieldWatch, links_in
 from gateway.checks.reading.octets import hold
 from gateway.checks.reading.ole import project_text
 from gateway.checks.reading.sheets import Workbook
+from gateway.checks.reading.strings import runs_of
 from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Member, Text
 from gateway.checks.reading.workbooks import read_workbook
 from gateway.checks.reading.xmltext import texts_of
@@ -46,6 +47,10 @@ _PICTURES = (
     ".odttf",
 )
 _PROPERTIES = (b"Properties", b"coreProperties", b"document-meta")
+_SUP_BOOK = b"\xe8\2"
+_AUTO_NAME_WIDE = re.compile(
+    rb"A\0u\0t\0o\0_\0(?:o\0p\0e\0n\0|c\0l\0o\0s\0e\0|a\0c\0t\0i\0v\0|d\0e\0a\0c\0t\0)", re.IGNORECASE
+)
 _SHEET_FIRST = ("workbook.xml", "styles.xml", "sharedstrings.xml")
 
 
@@ -56,9 +61,21 @@ def read_zip(data: Buffer, budget: Budget) -> Iterator[Item]:
     if "[content_types].xml" in names or _is_open_document(archive):
         yield from _document(archive, budget)
         if "xl/workbook.bin" in names:
-            yield from read_workbook(data, budget)
+            yield from _binary_workbook(data, archive, budget)
     else:
         yield from members(archive, budget)
+
+
+def _binary_workbook(data: Buffer, archive: Archive, budget: Budget) -> Iterator[Item]:
+    """Cells by calamine; strings alone where it refuses the workbook, as it does those with macro sheets."""
+    try:
+        yield from read_workbook(data, budget)
+    except MalformedError as error:
+        yield Fact(FactCode.UNREADABLE, str(error))
+        for entry in archive.entries:
+            path = entry.name.lower()
+            if path.startswith(("xl/worksheets/", "xl/sharedstrings")) and path.endswith(".bin"):
+                yield from _binary(archive, entry, "sheets", budget)
 
 
 def _is_open_document(archive: Archive) -> bool:
@@ -148,6 +165,8 @@ def _macros(archive: Archive, entry: Entry, path: str, budget: Budget) -> Iterat
     """The source of a document's macros, and whether they stand on a sheet."""
     if "macrosheets/" in path and not path.endswith(".rels"):
         yield Fact(FactCode.OFFICE_XLM, "the workbook holds a macro sheet")
+        if path.endswith(".bin") and not entry.encrypted:
+            yield from _binary(archive, entry, "macro sheet", budget)
     if not path.endswith("vbaproject.bin") or entry.encrypted:
         return
     try:
@@ -155,6 +174,15 @@ def _macros(archive: Archive, entry: Entry, path: str, budget: Budget) -> Iterat
     except MalformedError:
         return
     yield from project_text(data, budget)
+
+
+def _binary(archive: Archive, entry: Entry, place: str, budget: Budget) -> Iterator[Item]:
+    """The runs of characters of a binary part."""
+    try:
+        for text in runs_of(hold(budget.metered(archive.read(entry)))):
+            yield Text(place, text)
+    except MalformedError as error:
+        yield Fact(FactCode.UNREADABLE, f"a part of the document: {error}"[:100])
 
 
 def _texts(root: bytes, path: str, pieces: Iterator[bytes], book: Workbook) -> Iterator[str]:
@@ -183,12 +211,37 @@ def _root_of(first: bytes) -> bytes:
 def _other(entry: Entry, path: str, pieces: Iterator[bytes], budget: Budget) -> Iterator[Item]:
     """Parts that are no XML: embedded files, binary workbooks, things of no interest."""
     name = entry.name.replace("\\", "/").rpartition("/")[2]
-    if path == "mimetype" or (path.startswith("xl/") and path.endswith(".bin") and "embed" not in path):
+    if path == "mimetype":
+        return
+    if path.startswith("xl/") and path.endswith(".bin") and "embed" not in path:
+        yield from _of_binary_workbook(path, pieces)
         return
     data = hold(pieces)
     if data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" and ("embeddings/" in path or "oleobject" in path):
         yield Fact(FactCode.EMBEDDED_OBJECT, name[:80])
     yield Member(name, (bytes(data),) if len(data) < 1 << 20 else _in_pieces(data), listed="embeddings/" in path)
+
+
+def _of_binary_workbook(path: str, pieces: Iterator[bytes]) -> Iterator[Item]:
+    """What calamine does not tell of an .xlsb (MS-XLSB, BrtBeginSupBook, BrtName): links, names, comments."""
+    if "externallink" in path:
+        first = next(pieces, b"")
+        if first[:2] == _SUP_BOOK and _after_size(first) == b"\1\0":
+            yield Fact(FactCode.OFFICE_DDE, "a link in a workbook")
+    elif path.endswith("workbook.bin"):
+        if _AUTO_NAME_WIDE.search(hold(pieces)):
+            yield Fact(FactCode.OFFICE_AUTOEXEC, "a macro sheet that runs when the workbook is opened or closed")
+    elif "comments" in path:
+        for text in runs_of(hold(pieces)):
+            yield Text("comments", text)
+
+
+def _after_size(record: bytes) -> bytes:
+    """The first two octets of a record whose type takes two; its size takes one to four, each but the last over 127."""
+    at = 2
+    while at < 5 and record[at : at + 1] > b"\x7f":
+        at += 1
+    return record[at + 1 : at + 3]
 
 
 def _in_pieces(data: Buffer) -> Iterator[bytes]:

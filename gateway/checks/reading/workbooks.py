@@ -10,7 +10,7 @@ from python_calamine import CalamineWorkbook, SheetVisibleEnum
 
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.octets import File
-from gateway.checks.reading.values import Item, MalformedError, Text
+from gateway.checks.reading.values import Fact, FactCode, Item, MalformedError, Text
 from gateway.mime.tree import Buffer
 
 _ROWS = 2000
@@ -30,7 +30,11 @@ def read_workbook(data: Buffer, budget: Budget) -> Iterator[Item]:
         try:
             rows = book.get_sheet_by_name(sheet.name).to_python(skip_empty_area=True)
         except BaseException as error:
-            raise _damaged(error) from error
+            damage = _damaged(error)
+            if not isinstance(damage, MalformedError):
+                raise damage from error
+            yield Fact(FactCode.UNREADABLE, str(damage))
+            continue
         for at in range(0, len(rows), _ROWS):
             budget.check_time()
             yield Text(place, "\n".join("\t".join(map(_shown, row)) for row in rows[at : at + _ROWS]))

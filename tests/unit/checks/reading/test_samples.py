@@ -1,5 +1,6 @@
 """Files by other programs than ours: what people really send is read, what cannot be read is said."""
 
+import gzip
 import struct
 import zlib
 from pathlib import Path
@@ -14,8 +15,9 @@ SAMPLES = Path(__file__).parent / "samples"
 
 
 def sample(name: str) -> bytes:
-    """Its octets."""
-    return (SAMPLES / name).read_bytes()
+    """Its octets; large ones lie packed."""
+    path = SAMPLES / name
+    return path.read_bytes() if path.exists() else gzip.decompress(path.with_name(name + ".gz").read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,33 @@ def sample(name: str) -> bytes:
         ("python-pptx.pptx", f"SSN {SSN}", "slide 1"),
         ("python-pptx.pptx", "notes 4111 1111 1111 1111", "notes 1"),
         ("python-pptx.pptx", "in a cell", "slide 1"),
+        ("letter.doc", SSN, ""),
+        ("letter.docx", "Gypsum comment", "comments"),
+        ("letter.odt", "Pumice footnote", ""),
+        ("letter.rtf", "Slate header", ""),
+        ("letter.rtf", "Größe café", ""),
+        ("letter.pdf", f"Her Social Security number is {SSN}", "page 1"),
+        ("letter.pdf", "Quartz box", "page 1"),
+        ("table.xls", f"Social Security number\t{SSN}", "sheet Payroll"),
+        ("table.xls", "4111111111111111", "sheet Payroll"),
+        ("table.xls", "Obsidian hidden", "sheet Slate (hidden)"),
+        ("table.xls", "Gypsum comment", "other text"),
+        ("table.xlsx", "Obsidian hidden", "sheet Slate (hidden)"),
+        ("table.xlsx", "Gypsum comment", "comments"),
+        ("table.ods", "Gypsum comment", ""),
+        ("talk.ppt", f"Her Social Security number is {SSN}", ""),
+        ("talk.ppt", "Pumice notes", ""),
+        ("talk.pptx", "Feldspar bullet", "slide 1"),
+        ("talk.pptx", "Pumice notes", "notes 1"),
+        ("talk.odp", "Quartz second", ""),
+        ("outer.msg", "Outer body", ""),
+        ("outer.msg", "outer subject", "subject"),
+        ("dde-test.xlsb", "DDE-Link:", "sheet Tabelle1"),
+        ("sample_with_vba.ppt", "PPT VBA TEST", ""),
+        ("sample_with_vba.ppt", 'MsgBox "The action button clicked!"', "object 1, macros, module module1"),
+        ("embedded-simple-2007.ppt", "simple ascii contents", "object 1/simple-text-file.txt"),
+        ("embedded-simple-2007.xlsb", "simple ascii contents", "oleObject1.bin/simple-text-file.txt"),
+        ("excel4_sample_macro.xlsm", "This is a sample Excel 4 macro", "sheet Macro1"),
         ("odfdo.odt", "Zweite Zeile, Größe", ""),
         ("odfdo.ods", f"SSN\n\t{SSN}", ""),
         ("rar5-crc.rar", "000\n001\n", "stest1.txt"),
@@ -50,6 +79,46 @@ def test_what_other_programs_write_is_read(read: ReadFile, name: str, needle: st
     found = read(sample(name), name)
     assert place in found.places(needle)
     assert not found.codes & {"unreadable", "archive-encrypted", "content-encrypted"}
+
+
+def test_macro_sheets_of_binary_workbooks_are_searched(read: ReadFile) -> None:
+    """The library refuses a workbook with one: strings are read, and it is said that this is not all."""
+    name = "excel4_sample_macro.xlsb"
+    assert read(sample(name), name).places("This is a sample Excel 4 macro") == ["macro sheet"]
+
+
+@pytest.mark.parametrize("kind", ["doc", "docx", "odt", "rtf"])
+def test_a_letter_is_read_in_whole(read: ReadFile, kind: str) -> None:
+    """Paragraphs, table, box, header, footer, footnote, comment, properties, in each format that LibreOffice writes."""
+    text = read(sample(f"letter.{kind}"), f"letter.{kind}").text
+    words = ("Slate header", "Marble footer", "Pumice footnote", "Gypsum comment", "Feldspar cell", "Quartz box")
+    assert not [
+        w for w in (SSN, "4111 1111 1111 1111", "Größe café naïve", *words, "Quarry title", "granite") if w not in text
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "codes"),
+    [
+        ("encrypted.doc", {"content-encrypted"}),
+        ("encrypted.xls", {"content-encrypted"}),
+        ("encrypted.ppt", {"content-encrypted"}),
+        ("encrypted.xlsb", {"content-encrypted"}),
+        ("sample_with_vba.ppt", {"office-macros"}),
+        ("excel4_sample_macro.xls", {"office-macros", "office-xlm", "office-autoexec"}),
+        ("excel4_sample_macro.xlsm", {"office-macros", "office-xlm", "office-autoexec"}),
+        ("excel4_sample_macro.xlsb", {"office-macros", "office-xlm", "office-autoexec", "unreadable"}),
+        ("excel4_sample_macro_excel5_format.xls", {"office-macros", "office-xlm", "office-autoexec"}),
+        ("dde-test.xlsb", {"office-dde"}),
+        ("embedded-simple-2007.ppt", {"embedded-object"}),
+        ("letter.doc", set()),
+        ("talk.ppt", set()),
+        ("table.xls", set()),
+    ],
+)
+def test_what_microsoft_office_writes_is_told(read: ReadFile, name: str, codes: set[str]) -> None:
+    """Passwords, macros of both kinds, links to programs, embedded files, in old and binary formats; and no more."""
+    assert read(sample(name), name).codes == codes
 
 
 @pytest.mark.parametrize(
