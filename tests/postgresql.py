@@ -1,7 +1,7 @@
 """A real PostgreSQL for tests: Debian's server in a temporary folder, on a Unix socket, without fsync.
 
-Refuses the superuser, as the server does: there it runs as Debian's user ``postgres``. Ends with the process that
-started it, even when that is killed.
+Refuses the superuser, as the server does: there it runs as Debian's user ``postgres``. Ends with the thread that
+started it, even when its process is killed: start it from the main thread.
 """
 
 import asyncio

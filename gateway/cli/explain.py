@@ -134,7 +134,7 @@ async def _findings(
 
 async def _exceptions(settings: Settings, directory: Directory) -> tuple[ExceptionRecord, ...]:
     """The exceptions that hold now; none when there is no store yet (it is not made for a question)."""
-    if not (settings.store.directory / "store.db").exists():
+    if settings.store.database == "sqlite" and not (settings.store.directory / "store.db").exists():
         return ()
     hold = await open_hold(settings, directory)
     try:

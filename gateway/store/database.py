@@ -51,6 +51,9 @@ class Kind(Protocol):
     def is_conflict(self, error: Exception) -> bool:
         """Whether the transaction was undone because of another one, so that the same again may succeed."""
 
+    def sole(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """A lock of that name over all processes and nodes, held through the block; False when another has it."""
+
     async def was_committed(self, transaction: str) -> bool:
         """What became of a transaction whose commit got no answer. Raises one of :data:`FAULTS` when nobody knows."""
 

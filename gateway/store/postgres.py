@@ -8,6 +8,7 @@ password in the address, and never prints one.
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +130,15 @@ class PostgresEngine:
                         f"the connection was lost, and whether it was committed is not known: {error}"
                     ) from error
             await asyncio.sleep(0.1)
+
+    @contextlib.asynccontextmanager
+    async def sole(self, name: str) -> AsyncIterator[bool]:
+        """An advisory lock of a connection of its own: it goes when the connection does."""
+        connection = await self.server.connect(self._busy_timeout)
+        try:
+            yield bool(await connection.fetchval("SELECT pg_try_advisory_lock(hashtext($1))", f"civicgate {name}"))
+        finally:
+            await connection.close(timeout=2.0)
 
 
 async def alone(connection: AsyncConnection) -> None:

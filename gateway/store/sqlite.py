@@ -9,8 +9,8 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,19 @@ class SqliteEngine:
     async def was_committed(self, transaction: str) -> bool:
         """Never asked."""
         return False
+
+    @asynccontextmanager
+    async def sole(self, name: str) -> AsyncIterator[bool]:
+        """A lock on a file beside the database."""
+        path = self.path.with_suffix(f".{name}-lock")
+        with path.open("wb") as lock:
+            _same_owner(path)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
 
 def _prepare(engine: Engine) -> None:

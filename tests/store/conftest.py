@@ -24,6 +24,8 @@ from gateway.settings import NoticeSettings, OutboxSettings, Settings, StoreSett
 from gateway.store.database import Database
 from gateway.store.opening import place
 from gateway.store.postgres import WRITERS, Server
+from tests.objects import WITHOUT as WITHOUT_OBJECTS
+from tests.objects import ObjectServer, program
 from tests.postgresql import WITHOUT, Cluster, programs
 
 ROOT = Path(__file__).parents[2]
@@ -183,6 +185,16 @@ def template(cluster: Cluster) -> str:
 
     asyncio.run(migrate())
     return name
+
+
+@pytest.fixture(scope="session")
+def objects() -> Iterator[ObjectServer]:
+    """An S3-compatible server, one for each process of tests."""
+    if program() is None:
+        pytest.skip(WITHOUT_OBJECTS)
+    one = ObjectServer()
+    yield one
+    one.remove()
 
 
 @pytest.fixture

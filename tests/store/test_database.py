@@ -36,7 +36,8 @@ for _ in range(8):
     if child == 0:
         time.sleep(max(0, at - time.time()))
         migrate(folder / "store.db")
-        (folder / f"key{os.getpid()}").write_text(str(Bodies(folder / "bodies", folder / "body.key")._identity))
+        (public,) = Bodies.local(folder / "bodies", folder / "body.key").keys.identities()
+        (folder / f"key{os.getpid()}").write_text(public)
         os._exit(0)
     children.append(child)
 sys.exit(max(os.waitpid(child, 0)[1] for child in children))
