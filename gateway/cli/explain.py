@@ -214,7 +214,7 @@ class _Report:
             changes = ", ".join(transform.kind for transform in group.transforms)
             yield f"  {to}: {group.disposition}" + (f", changed: {changes}" if changes else "")
             for order in group.holds:
-                who = " and ".join(order.roles) or "the fallback role"
+                who = order.asked or "the fallback role"
                 yield f"    held in «{order.queue}» for {who}: {order.reason}"
 
 

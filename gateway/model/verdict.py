@@ -98,6 +98,13 @@ class HoldOrder:
     exceptions: tuple[str, ...] = ()
     """Kinds of exception records that keep the rule from acting: what «release and allow» can write."""
 
+    @property
+    def asked(self) -> str:
+        """Who must approve, in words: ``director and clerk``, ``any of …``, ``2 of …``; ``""``: the fallback role."""
+        if self.need is None or self.need >= len(self.roles):
+            return " and ".join(self.roles)
+        return f"{'any' if self.need == 1 else self.need} of {', '.join(self.roles)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Notice:

@@ -168,7 +168,28 @@ def _instead(spec: schema.RuleFile) -> Reply:
 
 
 def _hold(spec: schema.RuleFile, hold: schema.Hold, fill: Callable[[str], str]) -> HoldOrder:
-    return HoldOrder(spec.id, hold.queue, hold.approvers, hold.expires, fill(hold.reason), fill(hold.tell_sender))
+    return HoldOrder(
+        spec.id,
+        hold.queue,
+        hold.approvers.named,
+        hold.expires,
+        fill(hold.reason),
+        fill(hold.tell_sender),
+        need=hold.approvers.need,
+        remind_after=hold.remind_after,
+        remind_every=hold.remind_every,
+        escalate_after=hold.escalate_after,
+        escalate_to=hold.escalate_to,
+        attestation=" ".join(fill(hold.attestation.text).split()) if hold.attestation else "",
+        exceptions=tuple(sorted(_exceptions(spec.unless))) if spec.unless else (),
+    )
+
+
+def _exceptions(spec: schema.Condition) -> set[str]:
+    """Kinds of records of which one alone makes ``unless`` hold: what stands there, or under ``any``, by itself."""
+    alone = {spec.exception} if spec.exception and spec.model_fields_set == {"exception"} else set()
+    inner = spec.any_ if spec.model_fields_set == {"any_"} else ()
+    return alone.union(*(_exceptions(below) for below in inner))
 
 
 def _transforms(spec: schema.RuleFile, fill: Callable[[str], str]) -> tuple[Transform, ...]:

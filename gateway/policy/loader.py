@@ -42,7 +42,7 @@ def load_rules(
 
     ``known_types``: ids that ``content.types`` may name, None: not checked. ``variables``: values of ``{placeholders}``
     in texts and lines; ``{city_name_capitals}`` and the like are made from each. ``known_roles``: roles that
-    ``approvers`` and ``notify`` may name, None: not checked. ``domains``: the city's own, for links. Raises
+    ``hold`` and ``notify`` may name, None: not checked. ``domains``: the city's own, for links. Raises
     :class:`ConfigErrors` with all problems.
     """
     values = {**variables, **{f"{name}_capitals": text.upper() for name, text in variables.items()}}
@@ -63,6 +63,9 @@ def load_rules(
     for spec, document in read:
         errors.extend(_unknown_names(spec, document, known_types, "types", "information type"))
         errors.extend(_unknown_names(spec, document, known_roles, "approvers", "role"))
+        errors.extend(_unknown_names(spec, document, known_roles, "all", "role", "approvers"))
+        errors.extend(_unknown_names(spec, document, known_roles, "any", "role", "approvers"))
+        errors.extend(_unknown_names(spec, document, known_roles, "escalate_to", "role"))
         errors.extend(_unknown_names(spec, document, known_roles, "roles", "role"))
         errors.extend(_placeholders(document, values))
         errors.extend(_unknown_names(spec, document, known_types, "type", "information type", "near"))

@@ -5,16 +5,26 @@ that would let mail go in clear. Meaning across files (unknown types, duplicate 
 Design section 5; every key is described in ``docs/rules.md``.
 """
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import re2
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from gateway.model.envelope import Direction
 from gateway.model.finding import Check, Confidence
 from gateway.model.verdict import Disposition, Mode
 from gateway.policy.case_schema import Case
 from gateway.policy.shapes import (
+    ID_PATTERN,
     AnyNumber,
     Duration,
     FileBelow,
@@ -287,14 +297,99 @@ class Defer(Strict):
     enhanced: Annotated[str, Field(pattern=r"^4\.\d{1,3}\.\d{1,3}$")] = "4.7.1"
 
 
+_ROLE = {"type": "string", "pattern": ID_PATTERN}
+_ROLES = {"anyOf": [_ROLE, {"type": "array", "items": _ROLE}]}
+_APPROVERS = {
+    "anyOf": [
+        *_ROLES["anyOf"],
+        {"type": "object", "properties": {"all": _ROLES}, "required": ["all"], "additionalProperties": False},
+        {"type": "object", "properties": {"any": _ROLES}, "required": ["any"], "additionalProperties": False},
+        {
+            "type": "object",
+            "properties": {"of": {"type": "integer", "minimum": 1}, "roles": _ROLES},
+            "required": ["of", "roles"],
+            "additionalProperties": False,
+        },
+    ]
+}
+"""For editors."""
+
+
+def _approvers(value: object) -> object:
+    """A role, or a list of roles: all of them."""
+    return {"all": as_list(value)} if isinstance(value, (str, list, tuple)) else value
+
+
+class Approvers(Strict):
+    """Which roles must approve, each through another person: all of them, any of them, or so many of them."""
+
+    all_: Annotated[AnyNumber[Id], Field(alias="all")] = ()
+    any_: Annotated[Many[Id], Field(alias="any")] = ()
+    of: Annotated[int, Field(ge=1)] | None = None
+    roles: Many[Id] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Approvers":
+        ways = [way for way in ("all", "any", "of") if (f"{way}_" if way != "of" else way) in self.model_fields_set]
+        if len(ways) != 1:
+            raise ValueError("needs exactly one of: all, any, of")
+        if (self.of is None) != (not self.roles):
+            raise ValueError("of and roles go together: of: 2, roles: [mayor, city-attorney, hr-director]")
+        named = self.named
+        if len(set(named)) != len(named):
+            raise ValueError("names a role twice")
+        if self.of is not None and self.of > len(named):
+            raise ValueError(f"asks for {self.of} of {len(named)} roles")
+        return self
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The roles."""
+        return self.all_ or self.any_ or self.roles
+
+    @property
+    def need(self) -> int | None:
+        """How many of them; None: all."""
+        return 1 if self.any_ else self.of
+
+
+class Attestation(Strict):
+    """What the sender must confirm before anybody is asked."""
+
+    text: Text
+
+
 class Hold(Strict):
     """Keep until the roles have decided."""
 
     queue: Id
-    approvers: AnyNumber[Id] = ()
+    approvers: Annotated[Approvers, BeforeValidator(_approvers), WithJsonSchema(_APPROVERS)] = Approvers.model_validate({"all": ()})
     expires: Duration | None = None
+    remind_after: Duration | None = None
+    remind_every: Duration | None = None
+    escalate_after: Duration | None = None
+    escalate_to: Many[Id] = ()
+    attestation: Attestation | None = None
     reason: Text
     tell_sender: str = ""
+
+    @field_validator("remind_after", "remind_every", "escalate_after")
+    @classmethod
+    def _in_time(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        expires = info.data.get("expires")
+        if value is not None and value <= timedelta():
+            raise ValueError("must be longer than nothing")
+        if value is not None and expires is not None and value >= expires:
+            raise ValueError("is no earlier than expires")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Hold":
+        if (self.escalate_after is None) != (not self.escalate_to):
+            raise ValueError("escalate_after and escalate_to go together")
+        if self.remind_every is not None and self.remind_after is None:
+            raise ValueError("remind_every needs remind_after")
+        return self
 
 
 class PutLines(Strict):
