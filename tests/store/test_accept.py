@@ -84,7 +84,7 @@ async def test_groups_are_items_and_rows_of_their_own(
     assert [item.id for item in await hold.list()] == ["T1-h1", "T1-h2"]
     facts = await hold.queue_facts()
     assert facts.held == {"all-city": 2}
-    assert facts.outbox == 2 + 2 * 2
+    assert facts.outbox == 2 + 2 * 4  # three approvers and the sender are told of each item
 
 
 async def test_notices_alone_store_no_body(hold: Hold, acceptance: Make, settings: Settings) -> None:
@@ -211,8 +211,8 @@ def test_a_full_disk_is_451_and_leaves_nothing(tmp_path: Path, limit: int, repea
     wanted = {f"T{number}-h1" for number in range(accepted)} | {"LAST-h1"}
     assert set(ids.split()) == wanted
     bodies, rows = map(int, counts.split())
-    assert rows == 3 * len(wanted)
-    assert bodies == 3 * len(wanted)
+    assert rows == 5 * len(wanted)
+    assert bodies == 5 * len(wanted)
 
 
 async def test_a_cancelled_accept_is_all_or_nothing(hold: Hold, acceptance: Make) -> None:
@@ -228,7 +228,7 @@ async def test_a_cancelled_accept_is_all_or_nothing(hold: Hold, acceptance: Make
     for item in items:
         await hold.body(item, len)
     facts = await hold.queue_facts()
-    assert facts.outbox == 3 * len(items)
+    assert facts.outbox == 5 * len(items)
 
 
 async def test_a_group_without_order_or_recipients_is_refused(

@@ -80,9 +80,9 @@ async def test_kill_in_the_middle_of_accept(settings: Settings, city: Any) -> No
         assert len(set(items) - said) <= ROUNDS
         for item in items.values():
             await hold.body(item, len)
-        assert (await hold.queue_facts()).outbox == 3 * len(items)
+        assert (await hold.queue_facts()).outbox == 5 * len(items)
         assert (await hold.verify_events())[0] == len(items)
-        await _sweep(hold, folder, 3 * len(items))
+        await _sweep(hold, folder, 5 * len(items))
         sent = await _deliver_all(hold, settings)
         assert sorted(i for i in sent if i.endswith("-o1")) == sorted(f"{ident}-o1" for ident in items)
     finally:

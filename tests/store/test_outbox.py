@@ -541,10 +541,10 @@ async def test_the_whole_story_with_a_real_server(
     await hold.accept(acceptance(outgoing=(OutgoingGroup(people),)))
     running = asyncio.create_task(Outbox(hold, deliver, settings.outbox).run())
 
-    await until(lambda: len(handler.got) == 4)
+    await until(lambda: len(handler.got) == 6)
     for person in ("dora@city.example", "carl@city.example"):
         await hold.desk.approve(Order("T1-h1", person))
-    await until(lambda: len(handler.got) == 7)
+    await until(lambda: len(handler.got) == 9)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     sent = {tuple(envelope.rcpt_tos): envelope for envelope in handler.got}
@@ -565,4 +565,4 @@ async def test_a_clock_that_was_years_ahead_strands_nothing(
     clock.move(days=4 * 365)
     await hold.accept(acceptance())
     clock.move(days=-4 * 365)
-    assert await outbox.drain() == 3
+    assert await outbox.drain() == 5
