@@ -20,7 +20,7 @@ from gateway.mime.tree import Buffer, Limits
 CLOSED = frozenset(
     {
         *(Kind.CMS, Kind.CALENDAR, Kind.MESSAGE, Kind.ZIP, Kind.GZIP, Kind.BZIP2, Kind.XZ, Kind.TAR, Kind.ARCHIVE),
-        *(Kind.TNEF, Kind.OLE, Kind.PICTURE, Kind.MACINTOSH, Kind.CODED),
+        *(Kind.TNEF, Kind.OLE, Kind.PICTURE, Kind.MACINTOSH, Kind.CODED, Kind.ACTIVEMIME),
     }
 )
 """Kinds of files that can hold one which clamd does not get to see."""

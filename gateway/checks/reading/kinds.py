@@ -30,6 +30,7 @@ class Kind(StrEnum):
     TAR = "tar"
     MACINTOSH = "Macintosh file"
     """AppleSingle, AppleDouble, MacBinary."""
+    ACTIVEMIME = "ActiveMime"
     CODED = "coded file"
     """yEnc among octets that are no text; in texts such files are found by the reader of texts."""
     ARCHIVE = "archive"
@@ -65,6 +66,7 @@ _MARKS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xfd7zXZ\0", Kind.XZ),
     (b"\x5d\0\0\x80\0\xff\xff\xff\xff", Kind.XZ),
     (b"\x5d\0\0\0\1\xff\xff\xff\xff", Kind.XZ),
+    (b"ActiveMime", Kind.ACTIVEMIME),
     (b"\0\5\x16\0", Kind.MACINTOSH),
     (b"\0\5\x16\7", Kind.MACINTOSH),
     (b"7z\xbc\xaf\x27\x1c", Kind.ARCHIVE),

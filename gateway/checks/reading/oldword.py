@@ -5,9 +5,9 @@ behind it. PowerPoint: text atoms in the order of the stream. Refuses what has n
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 
+from gateway.checks.reading.streams import inflated
 from gateway.checks.reading.values import MalformedError
 
 _CLX = 0x01A2
@@ -23,7 +23,6 @@ _SIGNS = {
 }
 _TEXT_CHARACTERS, _TEXT_OCTETS, _STRING = 0x0FA0, 0x0FA8, 0x0FBA
 _STORAGE = 0x1011
-_UNPACKED_STEP = 65_536
 
 
 def word_text(main: bytes, table: bytes) -> Iterator[str]:
@@ -94,19 +93,5 @@ def stored_objects(stream: bytes) -> Iterator[Iterator[bytes]]:
         if version & 15 == 15:
             continue
         if kind == _STORAGE:
-            yield _inflated(stream[at + 4 : at + size]) if version >> 4 == 1 else iter((stream[at : at + size],))
+            yield inflated(stream[at + 4 : at + size]) if version >> 4 == 1 else iter((stream[at : at + size],))
         at += size
-
-
-def _inflated(packed: bytes) -> Iterator[bytes]:
-    """Raises :class:`MalformedError` when it is damaged; what came before is given."""
-    unpacker = zlib.decompressobj()
-    try:
-        while packed and not unpacker.eof:
-            piece = unpacker.decompress(packed, _UNPACKED_STEP)
-            packed = unpacker.unconsumed_tail
-            if not piece and not packed:
-                break
-            yield piece
-    except zlib.error as error:
-        raise MalformedError("object in a presentation") from error

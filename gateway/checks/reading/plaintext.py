@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from gateway.checks.coded import coded_files, may_hold
+from gateway.checks.hidden import lenient_base64
 from gateway.checks.links import links_of
 from gateway.checks.reading.budget import Budget
 from gateway.checks.reading.kinds import wide_charset
@@ -30,6 +31,7 @@ _BINARY = re.compile(
     rb":([A-Za-z0-9+/= ]{16,})",
     re.IGNORECASE | re.MULTILINE,
 )
+_ELEMENT = re.compile(rb"<(?:pkg:binaryData|w:binData|w:docOleData|o:OLEObject)(?:\s[^<>]{0,300})?>", re.IGNORECASE)
 _FILENAME = re.compile(rb"(?:FILENAME|X-FILENAME|X-ORACLE-FILENAME)=\"?([^\";:\r\n]+)", re.IGNORECASE)
 
 
@@ -74,7 +76,17 @@ def read_markup(data: Buffer, budget: Budget) -> Iterator[Item]:
         source = raw.decode(charset, "replace") if charset else to_text(raw)
         yield Text("", html_to_text(source))
         yield from _active(source.encode("utf-8", "replace"))
+        yield from _in_elements(raw, budget)
     yield from _coded(data, budget)
+
+
+def _in_elements(raw: bytes, budget: Budget) -> Iterator[Item]:
+    """Files in the elements of flat Office XML: Word 2003's and packages in one file."""
+    for number, match in enumerate(_ELEMENT.finditer(raw), 1):
+        end = raw.find(b"<", match.end())
+        budget.member()
+        content = lenient_base64(raw[match.end() : end if end >= 0 else len(raw)])
+        yield Member(f"data {number}", budget.metered(pieces_of(content)), listed=False, seen=False)
 
 
 def _active(data: bytes) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""gzip, bzip2, xz, and tar, also one in the other: read as streams, never unpacked in whole.
+"""gzip, bzip2, xz, tar, also one in the other, and ActiveMime: read as streams, never unpacked in whole.
 
 Refuses links and devices in tar files: they hold nothing.
 """
@@ -40,9 +40,33 @@ def read_xz(data: Buffer, budget: Budget) -> Iterator[Item]:
     yield from _inside(_guarded(_joined(data, _xz_decoder)), "content", budget, seen=data[:1] == b"\xfd")
 
 
+def read_activemime(data: Buffer, budget: Budget) -> Iterator[Item]:
+    """What Office keeps beside a page or in flat XML: a compound file, packed, behind a header of some fifty octets."""
+    starts = dict.fromkeys((int.from_bytes(data[30:32], "little") + 46, 50, data.find(b"\x78", 40)))
+    for start in starts:
+        if data[start : start + 1] == b"\x78":
+            yield Member("editdata", budget.metered(inflated(bytes(data[start:]))), listed=False, seen=False)
+            return
+    raise MalformedError("ActiveMime")
+
+
 def read_tar(data: Buffer, budget: Budget) -> Iterator[Item]:
     """A tar file that lies open."""
     yield from _tar(cast("IO[bytes]", File(data)), "r:", budget)
+
+
+def inflated(packed: bytes) -> Iterator[bytes]:
+    """A zlib stream unpacked (RFC 1950). Raises :class:`MalformedError` when it is damaged, behind what can be had."""
+    unpacker = zlib.decompressobj()
+    try:
+        while packed and not unpacker.eof:
+            piece = unpacker.decompress(packed, _BLOCK)
+            packed = unpacker.unconsumed_tail
+            if not piece and not packed:
+                break
+            yield piece
+    except zlib.error as error:
+        raise MalformedError("zlib stream") from error
 
 
 def _inside(pieces: Iterator[bytes], name: str, budget: Budget, seen: bool = True) -> Iterator[Item]:

@@ -26,7 +26,7 @@ from gateway.checks.reading.pictures import read_picture
 from gateway.checks.reading.plaintext import read_calendar, read_coded, read_markup, read_text
 from gateway.checks.reading.rtf import read_rtf
 from gateway.checks.reading.sealed import read_age, read_cms, read_pgp
-from gateway.checks.reading.streams import read_bzip2, read_gzip, read_tar, read_xz
+from gateway.checks.reading.streams import read_activemime, read_bzip2, read_gzip, read_tar, read_xz
 from gateway.checks.reading.strings import runs_of
 from gateway.checks.reading.tnef import read_tnef
 from gateway.checks.reading.values import (
@@ -57,6 +57,7 @@ READERS: dict[Kind, Reader] = {
     Kind.TAR: read_tar,
     Kind.MACINTOSH: read_macintosh,
     Kind.CODED: read_coded,
+    Kind.ACTIVEMIME: read_activemime,
     Kind.ARCHIVE: read_archive,
     Kind.MARKUP: read_markup,
     Kind.CALENDAR: read_calendar,

@@ -1,8 +1,10 @@
 """Files in an encoding of their own: uuencode, yEnc, BinHex in texts; Macintosh wrappings; objects of presentations."""
 
+import base64
 import random
 import struct
 import time
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -68,6 +70,24 @@ def test_macros_of_old_presentations_are_read(read: ReadFile, number: int) -> No
     objects = [b"", project][1 - number :]
     found = read(ppt("Agenda", objects))
     assert found.places(SSN) == [f"object {number + 1}, macros, module module1"]
+    assert {"office-macros", "office-autoexec"} <= found.codes
+
+
+@pytest.mark.parametrize("form", ["Word 2003 XML", "flat package", "page as a message"])
+def test_macros_in_flat_documents_are_read(read: ReadFile, form: str) -> None:
+    """Base64 in an element, or a part of its own: ActiveMime, a compound file within."""
+    source = MODULE + f"Sub AutoOpen()\r\n' {SSN}\r\nEnd Sub\r\n".encode()
+    project = compound({"Macros/VBA/ThisDocument": packed(source), "PROJECT": b"ID"})
+    mso = b"ActiveMime" + bytes(20) + struct.pack("<H", 4) + bytes(18) + zlib.compress(project)
+    body = base64.encodebytes(mso)
+    data = {
+        "Word 2003 XML": b'<?xml version="1.0"?><w:wordDocument><w:binData w:name="editdata.mso">%b</w:binData>',
+        "flat package": b'<?xml version="1.0"?><pkg:package><pkg:part><pkg:binaryData>%b</pkg:binaryData></pkg:part>',
+        "page as a message": b"MIME-Version: 1.0\r\nSubject: x\r\nFrom: a\r\nContent-Type: application/x-mso\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\n%b",
+    }[form] % body
+    found = read(data, "a.xml" if "XML" in form or "flat" in form else "a.mht")
+    assert found.places(SSN)
     assert {"office-macros", "office-autoexec"} <= found.codes
 
 
