@@ -18,6 +18,7 @@ from gateway.console.context import Page, Refused, Services, Viewer, Who
 from gateway.console.pages.asked import SORTS, Filter, find
 from gateway.console.pages.exceptions import kinds
 from gateway.console.pages.item import reading_of
+from gateway.errors import OperatorError
 from gateway.hold import HeldItem, Outcome, Slot, State
 from gateway.hold.access import may_read
 from gateway.hold.decide import Order, Reading, Rest
@@ -74,11 +75,12 @@ async def openapi(request: Request, viewer: Viewer, services: Services) -> Respo
 async def items(request: Request, viewer: Viewer, services: Services) -> Response:
     """One page of held items."""
     query = request.query_params
-    known = {"q", "state", "queue", "rule", "sort", "mine", "after", "limit"}
+    known = {"q", "subject", "state", "queue", "rule", "sort", "mine", "after", "limit"}
     if unknown := sorted(set(query) - known):
         raise Refused(400, "Unknown parameter", f"{', '.join(unknown)}; known are {', '.join(sorted(known))}.")
     wanted = Filter(
-        q=query.get("q", "")[:200],
+        q=(query.get("subject") or query.get("q", ""))[:200],
+        within="subject" if query.get("subject") else "",
         state=_one_of(query.get("state", "open"), {*map(str, State), "open", "all"}, "state"),
         queue=query.get("queue", ""),
         rule=query.get("rule", ""),
@@ -86,7 +88,10 @@ async def items(request: Request, viewer: Viewer, services: Services) -> Respons
         mine=query.get("mine") in ("1", "true"),
         after=query.get("after", ""),
     )
-    found = await find(services, viewer, wanted, _limit(query.get("limit", str(PAGE))))
+    try:
+        found = await find(services, viewer, wanted, _limit(query.get("limit", str(PAGE))))
+    except OperatorError as error:
+        raise Refused(400, "Unknown value", error.detail) from error
     shown = [item_json(services, viewer, item, services.hold.core.slots(item)) for item in found.items]
     return answer({"items": shown, "next": found.next or None})
 

@@ -195,7 +195,8 @@ def _path(name: str) -> Schema:
 
 _SORTS = ["created", "-created", "expires", "-expires", "size", "-size"]
 _LIST = [
-    _query("q", "Words in addresses, Message-ID, id; in subjects where the person may read them."),
+    _query("q", "Words in addresses, Message-ID and id."),
+    _query("subject", "Words in subjects, of what waits for the token's person."),
     _query("state", "By default those that are open.", {"enum": ["open", "all", *_STATES], "default": "open"}),
     _query("queue", "One queue."),
     _query("rule", "One rule's id."),

@@ -1,4 +1,4 @@
-"""Pictures of every page, to look at: python -m tests.browser.shots FOLDER [PAGE …].
+"""Pictures of every page, to look at: python -m tests.browser.shots FOLDER [PAGE …] [VIEW …].
 
 Each page at desktop width, on a phone (360 px), dark, and at 200 %.
 """
@@ -23,11 +23,15 @@ VIEWS = {
 
 
 async def shoot(browser: Browser, city: Town, folder: Path, wanted: set[str]) -> None:
-    """All pictures."""
+    """All pictures of the pages and views that are wanted; without a name of its kind, of all."""
+    views = wanted & set(VIEWS)
+    wanted = wanted - views
     for name, page in (await pages_of(city)).items():
         if wanted and name not in wanted:
             continue
         for view, (size, scheme, scale) in VIEWS.items():
+            if views and view not in views:
+                continue
             context = await browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=scale)  # type: ignore[arg-type]
             if page.person:
                 secret = await city.cookie(page.person)

@@ -1,12 +1,13 @@
-"""What waits for a person, and held mail by filters: the store's questions in the pages' words."""
+"""What waits for a person, and held mail by filters: the store's lists in the pages' words.
+
+Refuses to search subjects that the viewer may not read: such a search looks at what waits for the viewer alone.
+"""
 
 from dataclasses import dataclass
 
 from gateway.console.context import Services, Viewer
 from gateway.hold import HeldItem, State
-from gateway.hold.access import is_sender
-from gateway.hold.approval import identity
-from gateway.hold.states import OPEN
+from gateway.hold.listing import Page, Sort, Wanted
 
 SORTS = frozenset({"created", "-created", "expires", "-expires", "size", "-size"})
 
@@ -16,6 +17,8 @@ class Filter:
     """What is asked for."""
 
     q: str = ""
+    within: str = ""
+    """``subject``: search subjects; else addresses, ids and Message-IDs."""
     state: str = "open"
     """``open``, ``all`` or a state."""
     queue: str = ""
@@ -28,15 +31,6 @@ class Filter:
     """Where the page before ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One page of items."""
-
-    items: tuple[HeldItem, ...]
-    next: str
-    """Where the next page begins, ``""`` when there is none."""
-
-
 def oversees(viewer: Viewer) -> bool:
     """Administrators and holders of a role see every item's metadata; others see what they have to do with."""
     return viewer.is_admin or bool(viewer.roles)
@@ -44,29 +38,34 @@ def oversees(viewer: Viewer) -> bool:
 
 async def waiting(services: Services, viewer: Viewer, most: int) -> tuple[tuple[HeldItem, ...], int]:
     """Items that this person can decide and has not decided, the most urgent first; and how many. Raises StoreError."""
-    found = []
-    person = identity(services.directory, viewer.address)
-    for item in await services.hold.list(states=[State.HELD]):
-        reading = await services.hold.desk.read(item.id)
-        if any(person in slot.people for slot in reading.missing()) and item.expires > services.clock():
-            found.append(item)
-    return tuple(sorted(found, key=lambda item: item.expires))[:most], len(found)
+    wanted, listing = Wanted(waiting_for=viewer.address), services.hold.listing
+    page = await listing.page(wanted, sort=Sort.EXPIRES, most=most)
+    return page.items, await listing.count(wanted) if page.next else len(page.items)
 
 
 async def waiting_count(services: Services, viewer: Viewer) -> int:
     """How many they are. Raises StoreError."""
-    return (await waiting(services, viewer, 0))[1] if viewer.known else 0
+    return await services.hold.listing.count(Wanted(waiting_for=viewer.address)) if viewer.known else 0
 
 
 async def own(services: Services, viewer: Viewer, most: int) -> tuple[HeldItem, ...]:
     """What this person sent, the newest first. Raises StoreError."""
-    person = identity(services.directory, viewer.address)
-    found = await services.hold.list(states=list(State))
-    return tuple(item for item in reversed(found) if is_sender(person, item, services.directory))[:most]
+    wanted = Wanted(sent_by=viewer.address, states=tuple(State))
+    return (await services.hold.listing.page(wanted, descending=True, most=most)).items
 
 
-async def find(services: Services, viewer: Viewer, wanted: Filter, most: int) -> Found:
-    """One page. Raises StoreError."""
-    states = OPEN if wanted.state == "open" else set(State) if wanted.state == "all" else {State(wanted.state)}
-    items = await services.hold.list(queue=wanted.queue, states=list(states))
-    return Found(items[:most], "")
+async def find(services: Services, viewer: Viewer, wanted: Filter, most: int) -> Page:
+    """One page. Raises OperatorError for a place that is none, StoreError."""
+    subjects = wanted.within == "subject" and bool(wanted.q)
+    mine = wanted.mine or subjects or not oversees(viewer)
+    named: dict[str, tuple[State, ...]] = {"open": (), "all": tuple(State)}
+    which = Wanted(
+        states=named[wanted.state] if wanted.state in named else (State(wanted.state),),
+        queue=wanted.queue,
+        rule=wanted.rule,
+        text="" if subjects else wanted.q,
+        subject=wanted.q if subjects else "",
+        waiting_for=viewer.address if mine else "",
+    )
+    sort, descending = Sort(wanted.sort.removeprefix("-")), wanted.sort.startswith("-")
+    return await services.hold.listing.page(which, sort=sort, descending=descending, most=most, after=wanted.after)

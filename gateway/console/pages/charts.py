@@ -6,8 +6,8 @@ Refuses colours and styles: bars carry the name of a class, the style sheet know
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT = 560, 150
-_TOP, _BOTTOM, _LEFT = 14, 20, 30
+WIDTH, HEIGHT = 400, 130
+_TOP, _BOTTOM, _LEFT, _RIGHT = 14, 20, 30, 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def columns(found: Sequence[Column], text: str, every: int = 1) -> Chart:
     """Stacked columns. ``every``: each so many-th column has its label written, counted from the last."""
     most = _round_up(max((sum(n for n, _, _ in c.amounts) for c in found), default=0))
     base, room = HEIGHT - _BOTTOM, HEIGHT - _BOTTOM - _TOP
-    step = (WIDTH - _LEFT) / max(len(found), 1)
+    step = (WIDTH - _LEFT - _RIGHT) / max(len(found), 1)
     bars: list[Bar] = []
     labels: list[Label] = []
     for place, column in enumerate(found):

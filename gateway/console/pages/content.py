@@ -23,7 +23,7 @@ _DOWNLOAD_POLICY = "default-src 'none'; sandbox"
 
 async def frame(request: Request, viewer: Viewer, services: Services) -> Response:
     """The HTML, made harmless, for the frame on the item's page."""
-    message = await _message(request, viewer, services, "html")
+    message = await _message(request, viewer, services, "the formatted text")
     try:
         text = await asyncio.to_thread(opened.frame, message)
     finally:

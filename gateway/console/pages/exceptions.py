@@ -27,6 +27,7 @@ STATES = {
     "over": Shown("Over", ""),
     "revoked": Shown("Revoked", "bad"),
 }
+FIELDS = ("kind", "sender", "recipient", "reason", "days", "uses", "size")
 SPANS = ((1, "1 day"), (7, "7 days"), (30, "30 days"), (90, "90 days"), (180, "180 days"), (365, "1 year"))
 
 
@@ -80,7 +81,7 @@ async def _show(
         everything=everything,
         kinds=kinds(services.rules),
         spans=SPANS,
-        form=form or {},
+        form=dict.fromkeys(FIELDS, "") | (form or {}),
     )
 
 
@@ -99,8 +100,7 @@ def _row(record: ExceptionRecord, state: str, now: datetime) -> Row:
 
 async def add(request: Request, viewer: Viewer, services: Services) -> Response:
     """Grant one."""
-    names = ("kind", "sender", "recipient", "reason", "days", "uses", "size")
-    form = {name: await field(request, name) for name in names}
+    form = {name: await field(request, name) for name in FIELDS}
     try:
         await services.hold.exceptions.add(_record(form, viewer, services), viewer.origin)
     except OperatorError as error:

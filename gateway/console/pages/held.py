@@ -11,12 +11,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.console.context import Page, Services, Viewer
+from gateway.console.context import Page, Refused, Services, Viewer
 from gateway.console.pages import words
-from gateway.console.pages.asked import Filter, find
+from gateway.console.pages.asked import SORTS as SORTED
+from gateway.console.pages.asked import Filter, find, oversees
 from gateway.console.pages.rows import rows
 from gateway.console.pages.showing import Flash, field, show
 from gateway.console.pages.showing import fields as form_fields
+from gateway.errors import OperatorError
 from gateway.hold import State
 from gateway.hold.decide import Order
 
@@ -43,14 +45,18 @@ class Result:
 
 def filter_of(request: Request) -> Filter:
     """The filters in the address; what they do not know counts as not there."""
-    asked = {name: request.query_params.get(name, "").strip()[:200] for name in ("q", "state", "queue", "rule", "sort")}
+    asked = {
+        name: request.query_params.get(name, "").strip()[:200]
+        for name in ("q", "within", "state", "queue", "rule", "sort")
+    }
     states = {*map(str, State), "open", "all"}
     return Filter(
         q=asked["q"],
+        within="subject" if asked["within"] == "subject" else "",
         state=asked["state"] if asked["state"] in states else "open",
         queue=asked["queue"],
         rule=asked["rule"],
-        sort=asked["sort"] if asked["sort"] in dict(SORTS) or asked["sort"] == "-expires" else "expires",
+        sort=asked["sort"] if asked["sort"] in SORTED else "expires",
         mine=request.query_params.get("mine") == "1",
         after=request.query_params.get("after", "")[:300],
     )
@@ -64,9 +70,12 @@ async def index(request: Request, viewer: Viewer, services: Services) -> Respons
 async def _show(
     request: Request, viewer: Viewer, services: Services, wanted: Filter, flash: Flash | None = None
 ) -> Response:
-    found = await find(services, viewer, wanted, PAGE)
+    try:
+        found = await find(services, viewer, wanted, PAGE)
+    except OperatorError as error:
+        raise Refused(404, "No such page", "This list has changed. Begin at its first page.") from error
     made = rows(services, viewer, found.items)
-    facts = await services.hold.queue_facts()
+    by_queue = await services.hold.listing.by_queue()
     return await show(
         request,
         viewer,
@@ -81,7 +90,7 @@ async def _show(
         next=found.next,
         shown=words.count_of(len(made), "message") + (" on this page" if found.next or wanted.after else ""),
         states={str(state): words.state(state) for state in State},
-        queues=sorted({*facts.held, *([wanted.queue] if wanted.queue else [])}),
+        queues=sorted({*by_queue, *([wanted.queue] if wanted.queue else [])}),
         rules=[(rule.id, rule.title) for rule in services.rules.rules if rule.hold is not None],
         sorts=SORTS,
         decidable=any(row.mine for row in made),
@@ -91,11 +100,11 @@ async def _show(
 
 
 def _scope(viewer: Viewer) -> str:
-    if viewer.is_admin or viewer.roles:
+    if oversees(viewer):
         return (
             "What rules hold until somebody decides. Subjects and content are for those who decide, and for the sender."
         )
-    return "Messages that you sent, or that you are asked about."
+    return "Messages that you are asked about. What became of your own is under «My messages»."
 
 
 def _link(wanted: Filter) -> Callable[..., dict[str, str]]:

@@ -20,7 +20,7 @@ from gateway.console.pages.showing import Flash, clauses, field, show
 from gateway.console.pages.words import When, harmless
 from gateway.console.render import redirect
 from gateway.errors import OperatorError
-from gateway.hold import Damaged, HeldItem, State
+from gateway.hold import Damaged, Event, HeldItem, State
 from gateway.hold.access import Ground, Permission, may_read
 from gateway.hold.decide import Reading
 from gateway.hold.states import OPEN
@@ -153,7 +153,7 @@ async def _content(
     if item.message.size > LARGE and request.query_params.get("open") != "1":
         return nothing | {"large": True}
     try:
-        message = await look(viewer, services, item, "text")
+        message = await look(viewer, services, item, "the text")
     except (OperatorError, Damaged) as error:
         return nothing | {"gone": f"The content cannot be shown: {error.detail}"}
     try:
@@ -256,6 +256,8 @@ async def entries(services: Services, ident: str) -> list[Entry]:
         who = "" if entry.actor == GATEWAY.name else known.name if known else harmless(entry.actor)
         at = words.when(entry.at, now)
         what, via, comment = words.event(entry.event), harmless(entry.os_user), harmless(entry.comment)
+        if entry.event == Event.VIEW and comment:
+            what, comment = f"{what}: {comment}", ""
         made.append(Entry(entry.seq, at, what, who, via, comment, entry.hash))
     return made
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import nh3
 
 from gateway.console.pages.words import harmless
+from gateway.console.pages.words import size as in_words
 from gateway.hold import HeldItem, Hold
 from gateway.mime import decoding
 from gateway.mime.fields import part_field
@@ -67,8 +68,8 @@ class Attachment:
     name: str
     """As the message says, harmless to look at; ``""`` when it has none."""
     media_type: str
-    size: int
-    """Octets when decoded, about."""
+    size: str
+    """When decoded, about."""
     inside: str = ""
     """Name of the attached message that it lies in."""
 
@@ -257,5 +258,5 @@ def _headers(message: SpooledMessage, root: Part) -> Iterator[tuple[str, str]]:
 
 
 def _attachment(message: SpooledMessage, part: Part, inside: str) -> Attachment:
-    size = decoding.decoded_size(message.buffer, part)
+    size = in_words(decoding.decoded_size(message.buffer, part))
     return Attachment(part.path, harmless(part.filename), harmless(part.media_type), size, inside)

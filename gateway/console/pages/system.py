@@ -118,8 +118,8 @@ def _traffic(days: tuple[figures.Day, ...]) -> tuple[charts.Chart, charts.Chart]
     total = sum(day.held for day in days)
     over = sum(sum(day.ended.values()) for day in days)
     return (
-        charts.columns(begun, f"Messages held in the last {DAYS} days: {total} in all.", every=3),
-        charts.columns(ended, f"Held messages that came to an end in the last {DAYS} days: {over} in all.", every=3),
+        charts.columns(begun, f"Messages held in the last {DAYS} days: {total} in all.", every=4),
+        charts.columns(ended, f"Held messages that came to an end in the last {DAYS} days: {over} in all.", every=4),
     )
 
 
