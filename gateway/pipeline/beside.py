@@ -106,6 +106,8 @@ class BesideEffect(Effect):
         try:
             head, body = split(outgoing.chunks())
             old_head, old_body = split(self._message.chunks())
+            if len(old_head) == self._message.size:  # Postfix puts no body in the place of none
+                return await self._all_ours(groups, verdict, server)
             edits = header_edits(old_head, head)
             changed = not await same(old_body, body)
             await self._hand_over(others, verdict)
