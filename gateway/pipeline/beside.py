@@ -93,25 +93,29 @@ class BesideEffect(Effect):
         others = [group for group in groups if group is not staying]
         if (staying.transforms or others) and not server.can_edit:
             raise CivicgateError("the mail server does not let a milter change mail, and the policy demands it")
-        if not staying.transforms:
-            await self._hand_over(others, verdict)
-            self._take_out(others, server)
-            return self._ok()
+        if staying.transforms:
+            return await self._changed(staying, others, verdict, server)
+        await self._hand_over(others, verdict, server)
+        return self._ok()
+
+    async def _changed(
+        self, staying: RecipientGroup, others: list[RecipientGroup], verdict: Verdict, server: Server
+    ) -> Reply:
+        """The server's copy needs edits: all are made before the first is sent."""
         try:
             outgoing = await self._transformed(staying)
         except TransformError as error:
             if others:  # as in front of a server: each copy is made on its own, by the outbox
-                return await self._all_ours(groups, verdict, server)
+                return await self._all_ours([staying, *others], verdict, server)
             return await self._alone_without(staying, error, verdict, server)
         try:
             head, body = split(outgoing.chunks())
             old_head, old_body = split(self._message.chunks())
             if len(old_head) == self._message.size:  # Postfix puts no body in the place of none
-                return await self._all_ours(groups, verdict, server)
+                return await self._all_ours([staying, *others], verdict, server)
             edits = header_edits(old_head, head)
             changed = not await same(old_body, body)
-            await self._hand_over(others, verdict)
-            self._take_out(others, server)
+            await self._hand_over(others, verdict, server)
             for edit in edits:
                 server.edit(edit)
             if changed:
@@ -143,14 +147,13 @@ class BesideEffect(Effect):
             return await self._all_ours([left], verdict, server)
         return await self.tell_server(replace(verdict, groups=(left,)), server)
 
-    async def _hand_over(self, others: list[RecipientGroup], verdict: Verdict) -> None:
+    async def _hand_over(self, others: list[RecipientGroup], verdict: Verdict, server: Server) -> None:
+        """Ours first, then out of the server's transaction."""
         kept = [group for group in others if group.disposition is not Disposition.DISCARD]
         if kept:
             await self._store(kept, verdict)
         else:
             await self._tell(verdict)
-
-    def _take_out(self, others: list[RecipientGroup], server: Server) -> None:
         for group in others:
             for recipient in group.recipients:
                 server.remove(recipient)

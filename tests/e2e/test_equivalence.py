@@ -1,8 +1,8 @@
 """The same mail through both fronts: the same dispositions, and the same octets at the other end.
 
 Through the SMTP front, and through a Postfix that asks the milter front; both gateways have the same rules. Compared
-for each message: what the client reads, what is held for whom, what arrives for whom. Trace fields that a server adds are
-taken off; what was encrypted is opened. Differences that the protocol forces stand in docs/milter.md and below.
+for each message: what the client reads, what is held for whom, what arrives for whom. Trace fields that a server adds
+are taken off; what was encrypted is opened. Differences that the protocol forces stand in docs/milter.md and below.
 """
 
 import contextlib
