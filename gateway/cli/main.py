@@ -16,7 +16,7 @@ from gateway.errors import CivicgateError
 from gateway.settings import Settings, load_settings
 
 DEFAULT_CONFIG = Path("config/gateway.yaml")
-COMMANDS = ("run", "check", "explain", "hold", "exception", "users", "tokens", "health", "schema")
+COMMANDS = ("run", "check", "explain", "hold", "exception", "store", "users", "tokens", "health", "schema")
 """Modules of this package, each with ``register(subparsers)`` and ``run(args, settings) -> int``."""
 
 
