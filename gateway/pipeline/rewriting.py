@@ -1,7 +1,7 @@
 """What changed between two forms of a message, as a mail server lets a filter change it.
 
-That is: header fields by name and number, and the body as a whole. Pure. Linear in the number of fields. Refuses to name
-a field that is the same in both.
+That is: header fields by name and number, and the body as a whole. Pure. Linear in the number of fields. Refuses to
+name a field that is the same in both.
 """
 
 import re
