@@ -15,7 +15,15 @@ from gateway.deliver import NextHop
 from gateway.directory import load_directory
 from gateway.errors import CivicgateError, ConfigError
 from gateway.hold import Hold, open_hold
-from gateway.metrics import CLAMD_UP, HELD, HELD_OLDEST, NEXT_HOP_UP, OUTBOX_DEPTH, OUTBOX_OLDEST
+from gateway.metrics import (
+    CLAMD_UP,
+    HELD,
+    HELD_OLDEST,
+    HELD_UNDECIDABLE,
+    NEXT_HOP_UP,
+    OUTBOX_DEPTH,
+    OUTBOX_OLDEST,
+)
 from gateway.records.log import logger
 from gateway.settings import Settings
 
@@ -102,3 +110,4 @@ class Observer:
             HELD_OLDEST.labels(queue).set(facts.oldest_held[queue])
         OUTBOX_DEPTH.set(facts.outbox)
         OUTBOX_OLDEST.set(facts.oldest_outbox)
+        HELD_UNDECIDABLE.set(facts.undecidable)

@@ -21,6 +21,7 @@ from gateway.hold.core import Core, body_name, utc_now
 from gateway.hold.decide import Desk
 from gateway.hold.exceptions import Exceptions
 from gateway.hold.letters import Letter
+from gateway.hold.listing import Listing
 from gateway.hold.post import Post
 from gateway.hold.states import OPEN, State
 from gateway.hold.values import (
@@ -52,6 +53,7 @@ class Hold:
     def __init__(self, core: Core) -> None:
         self.core = core
         self.desk = Desk(core)
+        self.listing = Listing(core)
         self.exceptions = Exceptions(core)
 
     async def close(self) -> None:
@@ -188,6 +190,7 @@ class Hold:
             outbox=depth,
             oldest_outbox=_age(now, oldest),
             damaged=damaged_count,
+            undecidable=await self.listing.undecidable(),
         )
 
     async def sweep(self) -> int:

@@ -207,6 +207,8 @@ class QueueFacts:
     oldest_outbox: float
     """Seconds; 0.0 when the outbox is empty."""
     damaged: int
+    undecidable: int = 0
+    """Items that nobody whom the directory names could approve."""
 
 
 def list_ids(recipients: Iterable[Recipient]) -> tuple[str, ...]:
