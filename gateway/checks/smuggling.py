@@ -95,7 +95,7 @@ def _unpacks(data: bytes) -> str:
     code = _undone(data)
     if reason := _unpacked_by(code, data):
         return reason
-    made = b"\n".join(constants_of(code))
+    made = b"\n".join(constants_of(data))
     return (
         _unpacked_by(b"%b\n%b" % (code, _CALLED.sub(rb"['\1'](.\1(", made)), b"%b\n%b" % (data, made)) if made else ""
     )

@@ -36,6 +36,7 @@ def facts(html: str) -> set[str]:
         "<script>URL['LRUtcejbOetaerc'.split('').reverse().join('')](new Blob([atob(x)]))</script>",
         "<script>var n=String.fromCharCode(99,114,101,97,116,101,79,98,106,101,99,116,85,82,76);URL[n](w)</script>",
         "<script>var _0=['ob','at','ObjectURL','create'];URL[_0[3]+_0[2]](window[_0[1]+_0[0]](x))</script>",
+        "<script>a=/['`]/;b='it\\'s';URL['cre'.concat('ate')+\"ObjectURL\"](w[/[']/],atob(x))</script>",
         "<script>URL[atob('Y3JlYXRlT2Jq'+'ZWN0VVJM')](x)</script>",
         "<script>var s='';s+='create';s+='Object';s+='URL';URL[s](atob(x))</script>",
         f"<script>var s='';{GROWN * 100}document.write(atob(s))</script>",
@@ -54,7 +55,7 @@ def facts(html: str) -> set[str]:
     ],
     ids=[
         *("blob", "save", "joined", "hex", "unicode", "percent", "write", "numbers", "names", "array", "reversed"),
-        *("codes", "elements", "base64", "grown", "grown-file", "file", "download", "link"),
+        *("codes", "elements", "quotes", "base64", "grown", "grown-file", "file", "download", "link"),
         *("reference", "long", "embed", "object", "iframe", "svg", "handler", "svg-link", "svg-entity"),
     ],
 )
