@@ -103,6 +103,8 @@ def sources_of(index: int, type_: InformationType) -> Iterator[tuple[Source, Mea
         only_excludes = word not in type_.keywords
         for form in forms_of(word):
             source = source_of(form, PRESENCE_FLAGS, SHORT_GAP)
+            if source.folded and not only_excludes:
+                source = source._replace(flags=PATTERN_FLAGS)  # where they stand is asked as well
             yield source, Meaning(index, None, form, word, presence=True, exclusion=only_excludes)
 
 

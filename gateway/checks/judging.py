@@ -5,12 +5,14 @@ what is known of a value is remembered. Keeps the text for the time of one scan.
 """
 
 import unicodedata
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.checks.company import raised
 from gateway.checks.expressions import FOLDED_END, MARGIN, Meaning, continues, has_own_line, place_of
+from gateway.checks.heard import Heard, Hit
 from gateway.checks.nearby import Exclusions, Keywords, Spots
 from gateway.checks.tally import Place, Seen, Sighting, Tally
 from gateway.checks.validators import VALIDATORS, address_of, digits_of
@@ -34,10 +36,6 @@ _JOINS = frozenset(c for c in range(128) if chr(c).isalnum() or chr(c) in "./_-"
 """Octets beside a match that can make it part of something longer; beside all others there is nothing to ask."""
 _RUN_JOINS = _JOINS | {0x20}
 
-Hit = tuple[tuple[Meaning, ...], int, int]
-"""What was found, and where it begins and ends."""
-
-
 _Extent = tuple[bytes, int, int, str]
 """A value, where its match begins and ends, and what makes it the same as another one."""
 
@@ -46,12 +44,12 @@ class Matter(NamedTuple):
     """One text, and what is known of it as a whole."""
 
     data: bytes
-    folded: bytes
+    heard: Heard
     place: Place
     named: set[int]
     """Types of which a keyword stands somewhere."""
     excluded: set[int]
-    """Types of which an exclusion does."""
+    """Types of which an exclusion does that folded text does not show."""
 
 
 class Judge:
@@ -62,10 +60,13 @@ class Judge:
     ) -> None:
         """``hits``: all candidates for patterns, of which the words around may be asked."""
         self._types, self._nearby, self._matter = types, nearby, matter
+        self._windows = [type_.keyword_window for type_ in types]
         self._data = matter.data
         self._hits = hits
         self._spans: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._keywords: dict[int, Spots | None] = {}
+        self._looked: tuple[Any, int, Any] = (None, -1, None)
+        """The last exact expression, where it was looked for, its match: types share some."""
 
     def words(self, hits: Iterable[Hit]) -> Iterator[Sighting]:
         """Those words of lists, seen in folded text, that really stand there."""
@@ -85,6 +86,8 @@ class Judge:
                     found = _word(meaning, self._data, end)
                 elif meaning.exact is None and (meaning.type_, start, end) in sure:
                     found = None
+                elif pattern.needs_keyword and not self._may_be_near(meaning.type_, start, end):
+                    found = None
                 else:
                     found = self._candidate(meaning, pattern, start, end, None if meaning.type_ in waiting else tally)
                 if found is not None:
@@ -96,8 +99,6 @@ class Judge:
         self, meaning: Meaning, pattern: Pattern, start: int, end: int, tally: Tally | None
     ) -> Sighting | None:
         """The sighting if it is one. ``tally``: one that knows its value surely already has nothing to decide."""
-        if pattern.needs_keyword and not self._may_be_near(meaning.type_, start, end):
-            return None
         extent = self._extent(meaning, pattern, start, end)
         if extent is None:
             return None
@@ -138,10 +139,14 @@ class Judge:
             if continues(ahead, edges) and not self._labelled(meaning.type_, start):
                 return None
         if meaning.exact is not None:
-            found = meaning.exact.match(data[start : start + EXACT_WINDOW])
+            if self._looked[0] is not meaning.exact or self._looked[1] != start:
+                self._looked = (meaning.exact, start, meaning.exact.match(data[start : start + EXACT_WINDOW]))
+            found = self._looked[2]
             if found is None:
                 return None
-            value, end = bytes(found.group(meaning.group)), start + found.end()
+            first, last = found.span(meaning.group)
+            value = b"" if first < 0 else data[start + first : start + last]
+            end = start + (found.end() if meaning.group else last)
         else:
             end -= data[end - 1] == _UNDERSCORE
             value = data[start:end]
@@ -160,25 +165,33 @@ class Judge:
     def _whole(self, index: int) -> Spots | None:
         """The keywords near all matches of a type; None when they are looked for match by match."""
         if index not in self._keywords:
+            near = self._nearby[index].keywords
+            if near.seen_folded and (spots := self._matter.heard.spots(index)) is not None:
+                self._keywords[index] = spots
+                return spots
             if not self._spans:
                 for meanings, start, end in self._hits:
                     for meaning in meanings:
                         self._spans[meaning.type_].append((start, end))
-            near = self._nearby[index].keywords
-            self._keywords[index] = near.around(self._matter.folded, self._data, self._spans[index])
+            self._keywords[index] = near.around(self._matter.heard.folded, self._data, self._spans[index])
         return self._keywords[index]
 
     def _keywords_around(self, index: int, start: int, end: int) -> Spots:
         near = self._whole(index)
         if near is None:
-            near = self._nearby[index].keywords.around(self._matter.folded, self._data, [(start, end)])
+            near = self._nearby[index].keywords.around(self._matter.heard.folded, self._data, [(start, end)])
         return near or Spots([], [])
 
     def _may_be_near(self, index: int, start: int, end: int) -> bool:
         """False when no keyword stands anywhere near."""
-        near = self._whole(index)
-        window = self._types[index].keyword_window
-        return near is None or near.last(start - window, max(end, start + EXACT_WINDOW) + window) >= 0
+        near = self._keywords[index] if index in self._keywords else self._whole(index)
+        if near is None:
+            return True
+        window = self._windows[index]
+        at = bisect_right(near.ends, max(end, start + EXACT_WINDOW) + window)
+        if not at or near.ends[at - 1] <= start - window:  # most are far from all keywords
+            return False
+        return near.last(start - window, max(end, start + EXACT_WINDOW) + window) >= 0
 
     def _labelled(self, index: int, start: int) -> bool:
         """True when what is joined to a match by a dash is a keyword: «SSN-536-90-4399»."""
@@ -189,7 +202,7 @@ class Judge:
 
     def _confidence(self, index: int, pattern: Pattern, start: int, end: int) -> Confidence | None:
         """How sure, from the words around; None: not a match."""
-        named, excluded = index in self._matter.named, index in self._matter.excluded
+        named, excluded = index in self._matter.named, self._is_excluded(index)
         if not (named or excluded):
             return None if pattern.needs_keyword else pattern.confidence
         type_, data = self._types[index], self._data
@@ -213,10 +226,16 @@ class Judge:
                 return raised(pattern.confidence, -1) if stays else None
         return raised(pattern.confidence, (type_.keyword_boost if near else 0) + introduced)
 
+    def _is_excluded(self, index: int) -> bool:
+        type_ = self._types[index]
+        if not (type_.exclusions or type_.doubts):
+            return False
+        return index in self._matter.heard.excluded or index in self._matter.excluded
+
     def _leads(self, words: Exclusions, first: int, start: int) -> bool:
         """Whether one of the words leads to the match."""
         first = max(first, start - _EXCLUDING_WINDOW)
-        end = words.last_end(self._matter.folded, self._data, first, start)
+        end = words.last_end(self._matter.heard.folded, self._data, first, start)
         return end >= 0 and _leads_to(self._data[end:start], _EXCLUDING)
 
 
@@ -232,9 +251,9 @@ class _Networks:
     def hold(self, value: bytes) -> bool:
         """Whether the value is an address in them."""
         address = address_of(value)
-        if address is None or address.is_unspecified:
+        if address is None or not address[1]:
             return False
-        version, number = address.version, int(address)
+        version, number = address
         for kind, mask, network in self._outside:
             if number & mask == network and kind == version:
                 return False

@@ -26,7 +26,7 @@ _CONTEXT = 4
 """Octets of one character beside a word."""
 
 
-class _Word(NamedTuple):
+class Word(NamedTuple):
     """One form of a keyword or an exclusion."""
 
     written: re.Pattern[str]
@@ -58,13 +58,15 @@ class Spots(NamedTuple):
 class Keywords:
     """The keywords of one type, compiled when first needed."""
 
-    __slots__ = ("_before", "_behind", "_folded", "_wide", "_words", "_written")
+    __slots__ = ("_before", "_behind", "_folded", "_wide", "_words", "_written", "seen_folded")
 
     def __init__(self, words: Sequence[str], before: int, behind: int) -> None:
         """``before``, ``behind``: octets beside a match."""
         self._written = words
+        self.seen_folded = all(folded(form.encode()).strip() for word in words for form in forms_of(word))
+        """True: folded text shows something of each."""
         self._before, self._behind = before, behind
-        self._words: list[_Word] = []
+        self._words: list[Word] = []
         self._folded: hyperscan.Database | None = None
         self._wide: hyperscan.Database | None = None
 
@@ -82,11 +84,11 @@ class Keywords:
             if self._folded is not None:
                 pieces = [(text[first : last + FOLDED_END], first) for first, last in windows]
                 for number, start, end in _search(self._folded, pieces, most):
-                    found.extend(_located(self._words[number], data, start, end - FOLDED_END))
+                    found.extend(located(self._words[number], data, start, end - FOLDED_END))
             if self._wide is not None:
                 pieces = [_whole_characters(data, first, last) for first, last in windows]
                 for number, start, end in _search(self._wide, pieces, most):
-                    found.extend(_located(self._words[number], data, start, end))
+                    found.extend(located(self._words[number], data, start, end))
         except hyperscan.ScanTerminated:
             return None
         found.sort(key=itemgetter(1))
@@ -95,7 +97,7 @@ class Keywords:
     def _compile(self) -> None:
         forms = [form for word in self._written for form in forms_of(word)]
         sources = [source_of(form, hyperscan.HS_FLAG_SOM_LEFTMOST) for form in forms]
-        self._words = [_word(form) for form in forms]
+        self._words = [word_of(form) for form in forms]
         shown = [n for n, source in enumerate(sources) if source.folded]
         other = [n for n, source in enumerate(sources) if not source.folded]
         self._folded = compiled([sources[n] for n in shown], shown) if shown else None
@@ -186,10 +188,11 @@ def _written(form: str) -> re.Pattern[str]:
     return re.compile(f"{first}{inner}{last}", re.IGNORECASE)
 
 
-def _word(form: str) -> _Word:
+def word_of(form: str) -> Word:
+    """How a keyword or an exclusion is looked for."""
     shown = folded(form.encode())[1:-1]
     seen = bool(shown.strip())
-    return _Word(
+    return Word(
         _written(form),
         form.isascii() and form.replace(" ", "").isalnum(),
         len(shown) - len(shown.lstrip()) if seen else 0,
@@ -197,7 +200,7 @@ def _word(form: str) -> _Word:
     )
 
 
-def _located(word: _Word, data: bytes, start: int, end: int) -> tuple[tuple[int, int], ...]:
+def located(word: Word, data: bytes, start: int, end: int) -> tuple[tuple[int, int], ...]:
     """Where the word stands of which that much was seen; (): it is another one («no.» for «no», «sealé»)."""
     if word.plain and data[max(0, start - 1) : end + 1].isascii():
         return ((start, end),)

@@ -6,6 +6,7 @@ no text and no matched value beyond the message; evidence is redacted. Refuses t
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +14,13 @@ import hyperscan
 
 from gateway.checks.company import Positions, gathered, has_near, positions_of, raised
 from gateway.checks.disguises import Disguises
-from gateway.checks.expressions import Meaning, Source, compiled, folded, has_own_line, sources_of, squeezed
-from gateway.checks.judging import Hit, Judge, Matter, nearby_of
+from gateway.checks.expressions import Meaning, Source, compiled, has_own_line, sources_of
+from gateway.checks.heard import Hit, Words
+from gateway.checks.judging import EXACT_WINDOW, Judge, Matter, nearby_of
+from gateway.checks.nearby import Spots
 from gateway.checks.tally import Place, Sighting, Tally
 from gateway.checks.validators import DISGUISED
+from gateway.checks.widths import longest
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Finding
 from gateway.policy.types import InformationType
@@ -26,6 +30,9 @@ __all__ = ["MAX_CANDIDATES", "Scanner", "Tally", "types_digest"]
 MAX_CANDIDATES = 200_000
 """Candidates a message that are checked exactly (some 5 µs each; a message small enough to be inspected on the event
 loop cannot hold many)."""
+
+_SEAM = b"\0"
+"""Between pieces of a text that are searched as one; stands in no text."""
 
 
 class _Hits:
@@ -66,6 +73,57 @@ class _Database:
         self._database.scan(data, match_event_handler=on_match)
 
 
+class _Needing(_Database):
+    """The expressions of one type that count only with a keyword near by, looked for only where one is."""
+
+    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]], window: int) -> None:
+        """``window``: characters in which a keyword is near. Raises :class:`hyperscan.error`."""
+        super().__init__(meanings)
+        widths = [longest(source.expression) for source in meanings]
+        self._longest = max((w for w in widths if w is not None), default=0) if None not in widths else None
+        self._window = window
+
+    def scan_near(self, data: bytes, spots: Spots | None, hits: _Hits) -> None:
+        """Add what stands near a keyword, and perhaps more. ``spots``: where they are; None: somewhere."""
+        pieces = self._pieces(spots, len(data)) if spots is not None and self._longest is not None else None
+        if pieces is None:
+            self.scan(data, hits)
+            return
+        assert self._longest is not None
+        some = _Hits(hits.room - len(hits.found), hits.text)
+        self.scan(_SEAM.join([data[first:last] for first, last in pieces]), some)
+        hits.surplus += some.surplus
+        begins = [0]
+        for first, last in pieces:
+            begins.append(begins[-1] + last - first + len(_SEAM))
+        for meaning, start, end in some.found:
+            n = bisect_right(begins, start) - 1
+            first, last = pieces[n]
+            shift = first - begins[n]
+            # What is seen too near a cut may begin before it, or end behind it, or be none there.
+            if (not first or end + shift > first + self._longest) and (last == len(data) or end + shift < last - 1):
+                hits.found.append((meaning, start + shift, end + shift))
+
+    def _pieces(self, spots: Spots, size: int) -> list[tuple[int, int]] | None:
+        """What has to be looked at for what is near the keywords; None: most of the text."""
+        assert self._longest is not None
+        around = self._window + self._longest + 2
+        pieces: list[tuple[int, int]] = []
+        begin = end = looked = 0
+        for start, stop in zip(spots.starts, spots.ends, strict=True):
+            first, last = max(0, stop - around - EXACT_WINDOW), min(size, start + around)
+            if first > end or not pieces:
+                if pieces:
+                    pieces[-1] = (begin, end)
+                    looked += end - begin
+                begin, end = first, last
+                pieces.append((begin, end))
+            else:
+                begin, end = min(begin, first), max(end, last)
+        pieces[-1:] = [(begin, end)]
+        return pieces if 2 * (looked + end - begin) < size else None
+
+
 def _needs_keyword(meaning: Meaning) -> bool:
     return meaning.pattern is not None and meaning.pattern.needs_keyword
 
@@ -102,10 +160,10 @@ class Scanner:
             for source, meaning in sources_of(index, type_):
                 meanings.setdefault(source, []).append(meaning)
         try:
-            self._words = _Database({s: m for s, m in meanings.items() if s.folded})
+            self._words = Words({s: m for s, m in meanings.items() if s.folded})
             self._expressions = _Database(_rest(meanings, alone=False))
             self._alone = _Database(_rest(meanings, alone=True))  # a hundred times as fast as among the others
-            self._named = {n: _Database(some) for n, some in _needing(meanings).items()}
+            self._named = {n: _Needing(some, self.types[n].keyword_window) for n, some in _needing(meanings).items()}
         except hyperscan.error as error:
             errors = self._guilty(meanings)
             raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
@@ -160,17 +218,18 @@ class Scanner:
 
         ``counted``: the types that count (None: all); in a text that was rewritten others are an accident.
         """
-        text = Matter(data, folded(data), place, set(), set())
-        hits = _Hits(candidates - tally.checked, text)
-        short = squeezed(text.folded)
-        self._words.scan(short.text, hits)
-        words, hits.found = [(meaning, start, short.place(end)) for meaning, start, end in hits.found], []
-        hits.room -= len(words)
+        room = candidates - tally.checked
+        heard = self._words.heard(data, room)
+        words = heard.listed
+        text = Matter(data, heard, place, heard.named, set())
+        hits = _Hits(room - len(words), text)
+        hits.surplus = heard.surplus
         self._expressions.scan(data, hits)
         self._alone.scan(data, hits)
-        for index in text.named:
+        for index in sorted(text.named):
             if index in self._named:
-                self._named[index].scan(data, hits)
+                folds = self._nearby[index].keywords.seen_folded
+                self._named[index].scan_near(data, heard.spots(index) if folds else None, hits)
         tally.checked += len(words) + len(hits.found)
         tally.unchecked += hits.surplus
         tally.texts += 1

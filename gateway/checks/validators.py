@@ -5,7 +5,7 @@ Refuses nothing by itself; each function answers True or False for octets that m
 
 from collections.abc import Callable, Mapping
 from datetime import date
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from stdnum.us import ein
 
@@ -150,18 +150,32 @@ def is_date(match: bytes) -> bool:
     return 1900 <= year <= 2099
 
 
-def address_of(match: bytes) -> IPv4Address | IPv6Address | None:
-    """The address of which a match tells, with or without a network's length behind it; None when it is none."""
+def address_of(match: bytes) -> tuple[int, int] | None:
+    """Version and number of the address that a match is, whether or not a network's length stands behind it."""
+    text = match.partition(b"/")[0]
+    pieces = text.split(b".")
+    if len(pieces) == 4:
+        number = 0
+        for piece in pieces:  # as :mod:`ipaddress` has it, which takes four times as long
+            if not piece.isdigit() or len(piece) > 3 or (piece[0] == _ZERO and len(piece) > 1) or int(piece) > 255:
+                break
+            number = number << 8 | int(piece)
+        else:
+            return 4, number
     try:
-        return ip_address(match.decode("ascii", "replace").partition("/")[0])
+        address = ip_address(text.decode("ascii", "replace"))
     except ValueError:
         return None
+    return address.version, int(address)
+
+
+_ZERO = 0x30
 
 
 def is_ip_address(match: bytes) -> bool:
     """An IPv4 or IPv6 address; not the unspecified one."""
     address = address_of(match)
-    return address is not None and not address.is_unspecified
+    return address is not None and address[1] != 0
 
 
 def is_mixed(match: bytes) -> bool:
