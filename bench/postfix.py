@@ -95,8 +95,11 @@ postlog unix-dgram n - n - 1 postlogd
 
 
 @contextmanager
-def postfix(folder: Path, next_hop: int, filters: tuple[int, ...]) -> Iterator[Postfix]:
-    """Run it: a relay to ``next_hop`` through the queue, and before-queue proxies to each of ``filters``."""
+def postfix(folder: Path, next_hop: int, filters: tuple[int, ...], settings: str = "") -> Iterator[Postfix]:
+    """Run it: a relay to ``next_hop`` through the queue, and before-queue proxies to each of ``filters``.
+
+    ``settings``: further lines of main.cf.
+    """
     command = program("postfix", "postfix")
     if os.geteuid() != 0:
         raise CannotStartError("Postfix is started as root only")
@@ -105,7 +108,7 @@ def postfix(folder: Path, next_hop: int, filters: tuple[int, ...]) -> Iterator[P
         path.mkdir()
     subprocess.run(["chown", "postfix", str(folder / "data")], check=True)
     relay, *ports = free_ports(1 + len(filters))
-    (config / "main.cf").write_text(main_cf(folder, next_hop), encoding="utf-8")
+    (config / "main.cf").write_text(main_cf(folder, next_hop) + settings, encoding="utf-8")
     proxies = tuple(zip(ports, filters, strict=True))
     (config / "master.cf").write_text(master_cf(relay, proxies), encoding="utf-8")
     started = subprocess.run(

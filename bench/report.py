@@ -74,7 +74,7 @@ def _line(cell: Cell, direct: float) -> tuple[str, ...]:
         return (cell.size.name, title, f"({cell.problem})", "", "", "", "", "")
     measured = cell.row != "direct"
     alone = cell.row.startswith("clamd")
-    clamd = alone or cell.row.startswith("rules-clamd") or cell.row == "amavis"
+    clamd = alone or cell.row.startswith("rules-clamd") or cell.row in ("amavis", "milter-clamd")
     return (
         cell.size.name,
         title + (f" ({cell.problem})" if cell.problem else ""),
@@ -114,6 +114,11 @@ def bars(results: Results) -> list[Bar]:
             for size in ("100 KB", "10 MB", "45 MB")
         ),
     ]
+    for size in ("2 KB", "100 KB", "10 MB", "45 MB"):
+        found.append(Bar(f"as milter, all rules, {size}: of rspamd", ratio("milter", "milter-rspamd", size), 1, "×"))
+        found.append(
+            Bar(f"as milter, all rules, {size}: of pymilter", ratio("milter", "milter-reading", size), 0.85, "×")
+        )
     for name, memory in results.memory.items():
         found.append(
             Bar(f"worker, {memory.messages} × 45 MB in flight, {name}", memory.resident / 1e6, 200, "MB", at_most=True)

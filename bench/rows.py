@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from bench import messages, scanning
+from bench import messages, milters, scanning
 from bench.load import NotMeasuredError, Source, next_count, reading_time
 from bench.messages import Size
 from bench.postfix import Postfix, postfix
@@ -37,6 +37,7 @@ TITLES = {
     "clamd-apart": "clamd alone on a CPU of its own",
     "rules-clamd-apart": "Civicgate, all rules, clamd on a CPU of its own",
     "amavis": "amavisd-new, same clamd, no spam checks",
+    **milters.TITLES,
 }
 """Row → what stands in the table. New connections unless it says otherwise."""
 ROWS = tuple(TITLES)
@@ -110,6 +111,7 @@ class Setup:
         self._postfix: Postfix | None = None
         self._clamd: tuple[Path, int] | None = None
         self._amavis: Server | None = None
+        self._asking: dict[str, tuple[Postfix, int]] = {}
         self.sink = stack.enter_context(last(folder))
 
     def gateway(self, workers: int, rules: str) -> Server:
@@ -163,6 +165,23 @@ class Setup:
             self._amavis = self._try("amavis", lambda: self._stack.enter_context(amavis(where, port, socket)))
         return self._amavis
 
+    def asking(self, row: str) -> tuple[Postfix, int]:
+        """The Postfix of a row with milters, and the milter's pid, 0 for none."""
+        if row not in self._asking:
+            self._asking[row] = self._try(row, lambda: self._start_asking(row))
+        return self._asking[row]
+
+    def _start_asking(self, row: str) -> tuple[Postfix, int]:
+        enter, pid, socket = self._stack.enter_context, 0, None
+        rules = {"milter": "local", "milter-clamd": "all", "milter-none": "none"}.get(row)
+        if rules is not None:
+            pid = self.gateway(2, rules).pid
+            socket = self.folder / f"gateway-{rules}-2" / "milter.sock"
+        elif row != "queue":
+            started = milters.reading if row == "milter-reading" else milters.rspamd
+            socket, pid = enter(started(self.folder / f"{row}-server"))
+        return enter(milters.asking(self.folder / row, self.sink.port, socket)), pid
+
     def _try(self, key: object, start: Callable[[], T]) -> T:
         if key in self._failed:
             raise self._failed[key]
@@ -198,7 +217,10 @@ class Bench:
         if row in LARGER_ONLY:
             return self._apart(row, size, count)
         if row == "postfix-relay":
-            return self._relayed(source, count)
+            return self._relayed(setup.postfix, source, count)
+        if row in milters.TITLES:
+            server, pid = setup.asking(row)
+            return self._relayed(server, source, count, pid, setup.clamd[1] if row == "milter-clamd" else 0)
         port, *roots = self._where(row)
         scanned = row in ("rules-clamd", "amavis")
         meter, second = Meter(*roots), Meter(*((setup.clamd[1],) if scanned else ()))
@@ -231,15 +253,17 @@ class Bench:
             server = setup.gateway(1 if row.endswith("-1") else 2, "none")
         return server.port, server.pid
 
-    def _relayed(self, source: Source, count: int) -> Run:
-        """Until the queue is empty, not only until Postfix has accepted."""
-        relay = self._setup.postfix
+    @staticmethod
+    def _relayed(relay: Postfix, source: Source, count: int, *pids: int) -> Run:
+        """Until the queue is empty, not only until Postfix has accepted. ``pids``: of its milter, of clamd."""
+        milter, clamd_pid = (*pids, 0, 0)[:2]
         relay.wait_until_empty()
-        meter = Meter(relay.pid)
+        meter = Meter(relay.pid, *((milter,) if milter else ()))
+        second = Meter(*((clamd_pid,) if clamd_pid else ()))
         seconds = source.send(relay.relay, count)
         started = time.perf_counter()
         relay.wait_until_empty()
-        return Run(count, seconds + time.perf_counter() - started, meter.stop())
+        return Run(count, seconds + time.perf_counter() - started, meter.stop(), second.stop())
 
     def _scans(self, size: Size, count: int) -> Run:
         socket, pid = self._setup.clamd

@@ -120,6 +120,7 @@ def gateway_settings(
         "workers": workers,
         "console": {"enabled": False},
         "listeners": [{"name": "bench", "address": f"127.0.0.1:{port}"}],
+        "milter": {"listeners": [{"name": "beside", "address": f"unix:{folder / 'milter.sock'}", "mode": "0666"}]},
         "smtp": {"hostname": "gateway.city.example", "drain_timeout": "2 s"},
         "next_hop": {"address": f"127.0.0.1:{next_hop}"},
         "spool": {"directory": str(folder / "spool")},
