@@ -26,10 +26,11 @@ class Accounts:
 
     def __init__(self, database: Database, settings: ConsoleSettings, clock: Callable[[], datetime] = utc_now) -> None:
         self.core = Core(database, settings, clock)
-        hashes, throttle = Hashes(), Throttle(self.core)
+        hashes = Hashes()
+        self.throttle = Throttle(self.core)
         self.sessions = Sessions(self.core)
-        self.people = People(self.core, hashes, throttle)
-        self.door = Door(self.core, self.people, self.sessions, throttle, hashes)
+        self.people = People(self.core, hashes, self.throttle)
+        self.door = Door(self.core, self.people, self.sessions, self.throttle, hashes)
         self.tokens = Tokens(self.core)
 
     def use(self, settings: ConsoleSettings) -> None:

@@ -170,6 +170,7 @@ def test_it_speaks_https_itself(tmp_path: Path, nursery: Nursery, sink: Sink, po
                 return None
 
         answer = until(page, 30, gateway.log)
+        assert answer is not None
         assert answer.headers["set-cookie"].startswith("__Host-civicgate-visit=")
         assert "; Secure" in answer.headers["set-cookie"]
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
