@@ -45,7 +45,7 @@ bench: setup ## measure this gateway beside Postfix, on this machine, one table
 	@exec $(BIN)/python -m bench $(ARGS)
 
 .PHONY: fuzz
-fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each, all at once
+fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each (or ARGS='--minutes 2'), all at once
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --only-binary :all: 'atheris>=3.0'
 	@exec $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
