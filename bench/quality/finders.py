@@ -52,7 +52,7 @@ class Ours:
 
     def find(self, sample: Sample) -> list[Found]:
         """What stands in the message's body; of a whole message, what stands anywhere."""
-        reading, tally = Reading(_read_in(sample), parse(_read_in(sample)), CAP), Tally()
+        reading, tally = Reading(_read_in(sample), parse(_read_in(sample)), CAP), Tally(names=True)
         if sample.octets:
             for title in reading.titles():
                 self._scanner.scan(title.data, Place(title.part, title.kind), tally)

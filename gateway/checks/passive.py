@@ -265,7 +265,7 @@ def _content(
     reading: Reading, questions: Questions, scanner: Scanner, candidates: int, inside: Inside | None
 ) -> Iterator[Finding]:
     """Information types in topics, display names, file names and every text, distinct matches once a message."""
-    tally = Tally(questions.near, questions.published)
+    tally = Tally(questions.near, questions.published, names=not scanner.names.isdisjoint(questions.types))
     for title in reading.titles():
         scanner.scan(title.data, Place(title.part, title.kind), tally, candidates)
     attached = _attached(reading.parts)

@@ -12,17 +12,18 @@ from typing import Any
 
 import hyperscan
 
-from gateway.checks.company import Positions, gathered, has_near, positions_of, raised
+from gateway.checks.company import gathered, has_near, positions_of, raised
 from gateway.checks.disguises import Disguises
 from gateway.checks.expressions import Meaning, Source, compiled, has_own_line, sources_of
 from gateway.checks.heard import Hit, Words
-from gateway.checks.judging import EXACT_WINDOW, Judge, Matter, nearby_of
+from gateway.checks.judging import EXACT_WINDOW, Judge, Matter, nearby_of, redacted
+from gateway.checks.names import Names, spans_around
 from gateway.checks.nearby import Spots
 from gateway.checks.tally import Place, Sighting, Tally
 from gateway.checks.validators import DISGUISED
 from gateway.checks.widths import longest
 from gateway.errors import ConfigError, ConfigErrors
-from gateway.model.finding import Finding
+from gateway.model.finding import Confidence, Finding
 from gateway.policy.types import InformationType
 
 __all__ = ["MAX_CANDIDATES", "Scanner", "Tally", "types_digest"]
@@ -169,6 +170,9 @@ class Scanner:
             raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
         self._nearby = [nearby_of(t) for t in self.types]
         self._places = {type_.id: index for index, type_ in enumerate(self.types)}
+        self._names = {n: Names(t.names) for n, t in enumerate(self.types) if t.names is not None}
+        self.names = frozenset(self.types[n].id for n in self._names)
+        """Types that are looked for where they are asked for or needed, since that takes long."""
         self._together = self._types_that_wait()
         self._together_set = frozenset(self._together)
         self._disguises = Disguises()
@@ -233,7 +237,7 @@ class Scanner:
         tally.checked += len(words) + len(hits.found)
         tally.unchecked += hits.surplus
         tally.texts += 1
-        if words or hits.found:
+        if words or hits.found or (tally.names and counted is None):
             self._judge(words, hits.found, text, tally, counted)
         return text.named
 
@@ -249,8 +253,37 @@ class Scanner:
                     later.setdefault(sighting.type_, []).append(sighting)
                 elif counted is None or sighting.type_ in counted:
                     tally.note(sighting, text.place)
+        for sighting in self._persons(later, text, tally) if counted is None else ():
+            if sighting.type_ in waiting:
+                later.setdefault(sighting.type_, []).append(sighting)
+            else:
+                tally.note(sighting, text.place)
         if later:
             self._settle(later, text.place, tally, counted)
+
+    def _persons(self, later: Mapping[int, list[Sighting]], text: Matter, tally: Tally) -> list[Sighting]:
+        """Names of persons: in the whole text when they are asked for, else near sightings that need one."""
+        found = []
+        for index, names in self._names.items():
+            redaction = self.types[index].redaction
+            for first, last in self._where_needed(index, later, text.data, tally):
+                for name in names.find(text.data, first, last):
+                    key = text.data[name.start : name.end].decode("utf-8", "replace").casefold()
+                    found.append(Sighting(index, key, name.confidence, name.start, name.end, redacted(redaction, key)))
+        return found
+
+    def _where_needed(
+        self, index: int, later: Mapping[int, list[Sighting]], data: bytes, tally: Tally
+    ) -> list[tuple[int, int]]:
+        """Where a type must be looked for that others have as companion, or that a rule wants near another."""
+        if tally.names:
+            return [(0, len(data))]
+        id_ = self.types[index].id
+        near = [(self._places[a], q.within) for q in tally.near if q.other == id_ for a in q.types if a in self._places]
+        for other, type_ in enumerate(self.types):
+            if type_.companions and id_ in type_.companions.types:
+                near.append((other, type_.companions.unsure_within or type_.companions.within))
+        return spans_around(data, [(s.start, s.end, within) for n, within in near for s in later.get(n, ())])
 
     def _waiting(self, tally: Tally) -> frozenset[int]:
         """Types whose sightings are settled in the end: those that need each other, those whose places are asked."""
@@ -263,11 +296,9 @@ class Scanner:
         self, later: dict[int, list[Sighting]], place: Place, tally: Tally, counted: frozenset[int] | None
     ) -> None:
         """Judge the types that need each other, now that the whole text has been seen."""
-        positions: dict[int, Positions] = {}
         for index in self._together:
             if index in later:
-                later[index] = self._accompanied(index, later[index], positions)
-                positions[index] = positions_of(later[index])
+                later[index] = self._accompanied(index, later)
         asked = [
             (question, positions_of(s for s in later.get(self._places.get(question.other, -1), ())
                                   if s.confidence >= question.confidence))
@@ -280,17 +311,22 @@ class Scanner:
             for one in sightings:
                 tally.note(one, place, tuple(q.mark for q, other in mine if has_near(other, one, q.within)))
 
-    def _accompanied(self, index: int, sightings: list[Sighting], positions: "dict[int, Positions]") -> list[Sighting]:
-        """Those that others of their kind and their companions let stand. ``positions``: where companions are."""
-        type_ = self.types[index]
+    def _accompanied(self, index: int, later: Mapping[int, list[Sighting]]) -> list[Sighting]:
+        """Those that others of their kind and their companions let stand; companions are settled already."""
+        type_, sightings = self.types[index], later[index]
         if type_.gather is not None:
             sightings = gathered(sightings, type_.gather)
         if type_.companions is None:
             return sightings
         companions, kept = type_.companions, []
-        others = [positions[self._places[id_]] for id_ in companions.types if self._places.get(id_) in positions]
+        reaches = [(companions.confidence, companions.unsure_within or companions.within)]
+        reaches += [(Confidence.HIGH, companions.within)] if companions.unsure_within else []
+        there = [some for id_ in companions.types if (some := later.get(self._places.get(id_, -1)))]
+        others = [
+            (positions_of(s for s in some if s.confidence >= sure), far) for some in there for sure, far in reaches
+        ]
         for one in sightings:
-            if any(has_near(other, one, companions.within) for other in others):
+            if any(has_near(other, one, far) for other, far in others):
                 kept.append(one._replace(confidence=raised(one.confidence, companions.steps)))
             elif not companions.required:
                 kept.append(one)

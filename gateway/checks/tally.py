@@ -74,6 +74,8 @@ class Tally:
     unchecked: int = 0
     """Candidates that were not checked exactly."""
     texts: int = 0
+    names: bool = False
+    """True: names of persons are asked for, not only near what needs them."""
 
     def note(self, sighting: Sighting, place: Place, marks: tuple[str, ...] = ()) -> None:
         """Count one sighting."""

@@ -8,7 +8,7 @@ need each other, a word list that cannot be read, and a type without a case that
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Confidence
+from gateway.policy.namelists import NameLists
 from gateway.policy.shapes import FileBelow
 from gateway.policy.wordlists import read_words
 from gateway.source import Document, read_yaml, validate
@@ -87,6 +88,10 @@ class Companions:
     """True: without one of them near by it is no match."""
     steps: int = 1
     """Steps of confidence for one near by."""
+    confidence: Confidence = Confidence.LOW
+    """Of the others, those at least so sure count."""
+    unsure_within: int = 0
+    """Octets for those that are not high; 0: as for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,8 @@ class InformationType:
     """Networks in which an address must lie; (): anywhere."""
     outside: tuple[Network, ...] = ()
     """Networks in which it must not."""
+    names: NameLists | None = None
+    """Names of persons are looked for with these."""
 
 
 def load_types(folder: Path) -> tuple[InformationType, ...]:
@@ -182,7 +189,9 @@ def _load(path: Path) -> tuple[InformationType, Document]:
     for n, row in enumerate(source.word_lists):
         words = read_words(path.parent / row.file, document.error(("word_lists", n), ""))
         lists.append(WordList(words, row.confidence))
-    return source.value(tuple(lists)), document
+    files = source.names.model_dump() if source.names else {}
+    named = {key: read_words(path.parent / file, document.error(("names", key), "")) for key, file in files.items()}
+    return replace(source.value(tuple(lists)), names=NameLists(**named) if named else None), document
 
 
 def _unknown_companions(types: Mapping[str, InformationType], documents: Mapping[str, Document]) -> list[ConfigError]:
@@ -304,6 +313,16 @@ class _CompanionsFile(_Section):
     within: int = Field(ge=1, le=10_000)
     required: bool = True
     steps: int = Field(default=1, ge=0, le=2)
+    confidence: _Level = Confidence.LOW
+    unsure_within: int = Field(default=0, ge=0, le=10_000)
+
+
+class _NamesFile(_Section):
+    given: FileBelow
+    family: FileBelow
+    ordinary: FileBelow
+    never: FileBelow
+    behind: FileBelow
 
 
 class _NetworksFile(_Section):
@@ -337,6 +356,7 @@ class _TypeFile(_Section):
     gather: _GatherFile | None = None
     companions: _CompanionsFile | None = None
     networks: _NetworksFile = _NetworksFile()
+    names: _NamesFile | None = None
     exclusions: _Words
     doubts: _Words
     redaction: str = "***"
@@ -356,8 +376,8 @@ class _TypeFile(_Section):
 
     @model_validator(mode="after")
     def _complete(self) -> "_TypeFile":
-        if not self.patterns and not self.words and not self.word_lists:
-            raise ValueError("a type needs patterns or words")
+        if not self.patterns and not self.words and not self.word_lists and not self.names:
+            raise ValueError("a type needs patterns, words or names")
         if not any(case.expect.count for case in self.cases):
             raise ValueError("cases: at least one must fire")
         if all(case.expect.count for case in self.cases):
@@ -388,7 +408,7 @@ class _TypeFile(_Section):
             cases=tuple(TypeCase(c.it, c.text, c.expect.count, c.expect.confidence) for c in self.cases),
             word_lists=lists,
             gather=Gather(gather.distinct, gather.within) if gather else None,
-            companions=Companions(near.types, near.within, near.required, near.steps) if near else None,
+            companions=Companions(**near.model_dump()) if near else None,
             inside=self.networks.inside,
             outside=self.networks.outside,
         )

@@ -24,7 +24,7 @@ def shipped() -> Scanner:
 @pytest.mark.parametrize(("type_", "case"), CASES, ids=[f"{t.id}: {c.it}" for t, c in CASES])
 def test_the_cases_in_a_types_own_file_hold(type_: InformationType, case: TypeCase, shipped: Scanner) -> None:
     """What a type's file promises is what the scanner finds, all types compiled together."""
-    tally = Tally()
+    tally = Tally(names=True)
     shipped.scan(plain(case.text), "1", tally)
     found = [f for f in shipped.findings(tally) if f.kind == type_.id and f.confidence >= case.confidence]
     assert sum(f.count for f in found) == case.count, found
