@@ -25,7 +25,6 @@ USER = "postgres"
 WITHOUT = "needs PostgreSQL's server programs (Debian: postgresql); deploy/setup installs them"
 FAST = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "100",
@@ -85,14 +84,12 @@ class Cluster:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, cwd="/")
         deadline = time.monotonic() + 30
         while True:
-            try:
-                asyncio.run(self._say("postgres", "SELECT 1"))
-            except (OSError, asyncpg.PostgresError):
-                assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
-                assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
-                time.sleep(0.02)
-            else:
+            ready = [str(self._bin / "pg_isready"), "-q", "-h", str(self.folder), "-d", "postgres"]
+            if subprocess.run(ready, check=False).returncode == 0:
                 return
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+            assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.02)
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
         """End it at once (SIGQUIT: as in a crash, SIGINT: in order) and wait until it has gone."""
@@ -126,7 +123,7 @@ class Cluster:
         return await self._say(database, *statements)
 
     def create(self, template: str = "template0") -> str:
-        """A new database; returns its name."""
+        """A new database; returns its name. Not where an event loop runs."""
         name = f"t{secrets.token_hex(6)}"
         self.say("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
         return name

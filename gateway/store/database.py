@@ -167,7 +167,10 @@ class Database:
             try:
                 await connection.commit()
             except FAULTS:
-                if not name or not await self.kind.was_committed(name):
+                if not name:
+                    raise
+                await connection.invalidate()  # lets go of what is left of it, so that its fate is sealed
+                if not await self.kind.was_committed(name):
                     raise
             return result
 

@@ -124,11 +124,11 @@ class PostgresEngine:
                     await connection.close(timeout=2.0)
                 if state != "in progress":
                     return bool(state == "committed")
+                problem: Exception = TimeoutError("it is still in progress")
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise OSError(
-                        f"the connection was lost, and whether it was committed is not known: {error}"
-                    ) from error
+                problem = error
+            if asyncio.get_running_loop().time() > deadline:
+                raise OSError(f"the connection was lost, and nobody knows whether it was committed: {problem}")
             await asyncio.sleep(0.1)
 
     @contextlib.asynccontextmanager
