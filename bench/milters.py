@@ -23,8 +23,10 @@ TITLES = {
     "milter-rspamd": "Postfix, rspamd as milter, network modules off",
 }
 """Row → what stands in the table."""
-_NETWORK = ("rbl", "surbl", "asn", "dkim", "arc", "spf", "dmarc", "mx_check", "fuzzy_check", "dkim_signing", "greylist",
-            "ratelimit", "replies", "history_redis", "neural", "url_redirector", "rspamd_update", "bimi", "p0f", "dcc")  # fmt: skip
+_NETWORK = (
+    *("rbl", "surbl", "asn", "dkim", "arc", "spf", "dmarc", "mx_check", "fuzzy_check", "dkim_signing", "greylist"),
+    *("ratelimit", "replies", "history_redis", "neural", "url_redirector", "rspamd_update", "bimi", "p0f", "dcc"),
+)
 _RSPAMD = {
     "worker-proxy.inc": """bind_socket = "{socket} mode=0666";
 milter = yes;
@@ -36,7 +38,7 @@ upstream "local" {{ default = yes; self_scan = yes; }}
     "worker-controller.inc": "enabled = false;\n",
     "worker-fuzzy.inc": "enabled = false;\n",
     "logging.inc": 'type = "file"; filename = "{folder}/log"; level = "error";\n',
-    "options.inc": 'dns {{ nameserver = ["127.0.0.1:1:10"]; timeout = 0.1s; retransmits = 1; }}\nmax_message = 200mb;\n',
+    "options.inc": 'max_message = 200mb; dns {{ nameserver = ["127.0.0.1:1:10"]; timeout = 0.1s; }}\n',
 }
 
 
