@@ -15,7 +15,9 @@ from gateway.accounts.people import People
 from gateway.accounts.sessions import Sessions
 from gateway.accounts.throttle import Throttle
 from gateway.accounts.tokens import Tokens
+from gateway.model.envelope import fold
 from gateway.settings import ConsoleSettings, Settings
+from gateway.store import events
 from gateway.store.database import Database
 from gateway.store.opening import open_database
 from gateway.store.tables import account
@@ -41,6 +43,11 @@ class Accounts:
         """Ask the database something. Raises StoreError."""
         async with self.core.database.read() as connection:
             await connection.execute(select(account.c.address).limit(1))
+
+    async def history(self, address: str) -> tuple[events.Entry, ...]:
+        """Everything that happened to an account, oldest first. Raises StoreError."""
+        async with self.core.database.read() as connection:
+            return await events.entries(connection, f"account:{fold(address)}")
 
     async def close(self) -> None:
         """Close the database, when it is the accounts' own (:func:`open_accounts`)."""

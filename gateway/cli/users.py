@@ -1,4 +1,4 @@
-"""``civicgate users``: local accounts of the console: add, list, disable, enable, passwd, reset-totp.
+"""``civicgate users``: local accounts of the console: add, list, disable, enable, passwd, reset-totp, history.
 
 Refuses to take a password from the command line, where other people of the machine could read it: it is asked for on
 the terminal, read from standard input, or set by the person through a one-time link.
@@ -39,6 +39,7 @@ def register(subparsers: Any) -> None:
     actions.add_parser("passwd", parents=[one, secret], help="set another password; the person's sessions end")
     actions.add_parser("disable", parents=[one], help="no login any more, sessions and tokens stop at once")
     actions.add_parser("enable", parents=[one], help="the opposite")
+    actions.add_parser("history", parents=[one], help="everything that happened to an account")
     actions.add_parser("reset-totp", parents=[one], help="take the second factor away, when the phone is lost")
 
 
@@ -149,6 +150,19 @@ async def _reset_totp(args: argparse.Namespace, accounts: Accounts, settings: Se
     return _told(args, account, "has no second factor any more; its sessions are ended.")
 
 
+async def _history(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
+    found = await accounts.history(args.address)
+    if args.json:
+        names = ("seq", "at", "actor", "os_user", "event", "comment", "hash")
+        print_json([{name: getattr(entry, name) for name in names} for entry in found])
+    elif not found:
+        print(f"Nothing is recorded of {args.address}.")
+    else:
+        rows = [(moment(e.at), e.event, e.actor, e.os_user, e.comment) for e in found]
+        print(table(("WHEN", "EVENT", "WHO", "FROM", "COMMENT"), rows))
+    return 0
+
+
 def _told(args: argparse.Namespace, account: Account, text: str) -> int:
     if args.json:
         print_json(_plain(account))
@@ -164,6 +178,7 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, Accounts, Settings], Awaitable
     "disable": _disable,
     "enable": _enable,
     "reset-totp": _reset_totp,
+    "history": _history,
 }
 
 

@@ -34,6 +34,9 @@ CONCURRENT = 200
 MAX_HEAD = 32_768
 """Octets of request line and header that uvicorn reads at most; the console has a lower limit and answers in words."""
 
+_START = ("enabled", "address", "tls_certificate", "tls_key")
+"""Settings of the console that a reload does not change."""
+
 Loaded = tuple[Settings, RuleSet, Directory]
 
 
@@ -104,7 +107,8 @@ class ConsoleProcess:
         try:
             settings, rules, directory = await asyncio.to_thread(self._load)
             old = self._settings
-            fixed = {name: getattr(old.console, name) for name in ("enabled", "address", "tls_certificate", "tls_key")}
+            fixed = {name: getattr(old.console, name) for name in _START}
+            waits = [f"console.{name}" for name in _START if getattr(settings.console, name) != fixed[name]]
             kept = {name: getattr(old, name) for name in ("store", "clamd", "next_hop", "metrics")}
             settings = settings.model_copy(update={**kept, "console": settings.console.model_copy(update=fixed)})
             provider = provider_of(settings.console.oidc)
@@ -112,6 +116,8 @@ class ConsoleProcess:
             self.log.error("console: reload refused, everything stays as it was", problem=error.detail)
             return
         self.log = logger(settings.log)
+        if waits:
+            self.log.warning("these settings change with the next start", settings=",".join(waits))
         self._settings, self._rules, self._directory = settings, rules, directory
         services = console.services
         services.hold.use_directory(directory)

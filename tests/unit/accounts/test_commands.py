@@ -115,6 +115,10 @@ def test_changes_and_their_refusals(say: Say) -> None:
     code, _, err = say("users", "add", "guest@elsewhere.example", typed=PASSWORD)
     assert (code, "the directory does not know guest@elsewhere.example" in err) == (0, True)
     assert say("users", "add", "no address", typed=PASSWORD)[0] == 1
+    history = _json(say("users", "history", CLERK, "--json"))
+    assert [row["event"] for row in history][:3] == ["account-added", "password-set", "password-set"]
+    assert {row["actor"] for row in history} == {"civicgate users"}
+    assert "totp-reset" in say("users", "history", CLERK)[1]
     verified = say("hold", "verify")
     assert verified[0] == 0
     assert verified[1].startswith("8 events, none altered.")
