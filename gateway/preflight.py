@@ -1,9 +1,12 @@
 """What must fit together before the gateway starts: sizes of ours, clamd's, the next hop's and the spool's; tesseract.
 
-A contradiction is an error that names both sides; what cannot be asked now (a neighbour is down) is a remark.
+And what a Postfix on this machine does when it cannot ask us. A contradiction is an error that names both sides; what cannot be asked now (a neighbour is down) is a remark.
 """
 
+import asyncio
 import os
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +33,7 @@ async def preflight(settings: Settings, hostname: str) -> Preflight:
     _clamd(settings, errors, remarks)
     await _pictures(settings.inspection, errors)
     await _next_hop(settings, hostname, errors, remarks)
+    await _asking(settings, remarks)
     return Preflight(tuple(errors), tuple(remarks))
 
 
@@ -98,3 +102,35 @@ async def _next_hop(settings: Settings, hostname: str, errors: list[str], remark
             f"smtp.max_message_size announces SIZE {ours}, but the next hop ({settings.next_hop.address}) takes "
             f"SIZE {offered.size} only (Postfix: message_size_limit)"
         )
+
+
+async def _asking(settings: Settings, remarks: list[str]) -> None:
+    """A Postfix here that asks our milter front must defer what it cannot ask about (docs/milter.md)."""
+    postconf = shutil.which("postconf", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if not settings.milter.listeners or postconf is None:
+        return
+    names = ("smtpd_milters", "non_smtpd_milters", "milter_default_action")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            postconf, "-x", "-h", *names, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        said, _ = await asyncio.wait_for(process.communicate(), 10.0)
+    except (OSError, TimeoutError):
+        return
+    values = said.decode("utf-8", "replace").splitlines()
+    if len(values) != len(names):
+        return
+    action = values[2].strip()
+    for listener in settings.milter.listeners:
+        ours = listener.address if listener.path is not None else f"inet:{listener.address}"
+        if action != "tempfail" and any(_asked(ours, value) for value in values[:2]):
+            remarks.append(
+                f"Postfix on this machine asks {listener.name} ({ours}) with milter_default_action = {action}: "
+                "what it cannot ask about, or loses us in the middle of, is not deferred; set tempfail"
+            )
+
+
+def _asked(ours: str, value: str) -> bool:
+    """Whether a list of milters has ours, and not as ``{ unix:…, default_action=tempfail }``."""
+    plain = re.sub(r"\{[^}]*default_action\s*=\s*tempfail[^}]*\}", " ", value)
+    return ours in re.split(r"[\s,{}]+", plain)

@@ -209,7 +209,7 @@ def examine(
             if not count:
                 missing.append((name, kind, address))
     kinds = Counter(load.accepted.values())
-    print(f"{KILLS} kills: accepted {dict(kinds)}, twice {dict(twice)}, cut off {load.cut_off}, {dict(load.refused)}")
+    print(f"accepted {dict(kinds)}, twice {dict(twice)}, cut off {load.cut_off}, {dict(load.refused)}")
     assert not missing
     assert set(kinds) == set(KINDS)
     if not through_postfix:
