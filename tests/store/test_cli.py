@@ -105,6 +105,14 @@ def test_a_night_s_work(say: Say) -> None:
         (("release", "T1", "--as", DIRECTOR), "use «hold approve»"),
         (("show", "T1", "--body"), "--as ADDRESS"),
         (("show", "T1", "--body", "--as", "it-director@city.example"), "no approver"),
+        (("withdraw", "T1", "--as", DIRECTOR), "did not send"),
+        (("attest", "T1", "--as", GARDENER), "does not wait for its sender's confirmation"),
+        (("comment", "T1", "--as", "clerk@city.example", "--text", "x"), "no approver"),
+        (("allow", "T1", "--as", DIRECTOR, "--until", "7d"), "knows no exceptions"),
+        (("allow", "T1", "--as", DIRECTOR, "--until", "soon"), "not a time"),
+        (("release", "T1", "--as", DIRECTOR, "--only", "x@y.example"), "not for x@y.example"),
+        (("release", "T1", "--as", DIRECTOR, "--only", "x@y.example", "--rest", "reject"), "needs a reason"),
+        (("list", "--older-than", "yesterday"), "--older-than yesterday"),
     ],
 )
 def test_errors_say_what_to_do(say: Say, words: tuple[str, ...], complaint: str) -> None:
@@ -149,6 +157,47 @@ def test_list_filters(say: Say) -> None:
     assert say("hold", "list")[1] == "Nothing is held.\n"
     assert say("hold", "list", "--state", "rejected")[1].splitlines()[1].endswith("  rejected")
     assert "T1-h1" in say("hold", "list", "--state", "all")[1]
+
+
+def test_more_filters(say: Say) -> None:
+    """By sender, recipient, rule, a piece of text, age, and by whom it waits for."""
+    for words, found in (
+        (("--sender", "GARDENER"), True),
+        (("--sender", "mayor"), False),
+        (("--recipient", "everyone@"), True),
+        (("--recipient", "gardener"), False),
+        (("--rule", "city-wide"), True),
+        (("--text", "t1-h1 everyone"), True),
+        (("--text", "picnic"), False),
+        (("--older-than", "1 h"), False),
+        (("--newer-than", "1 h"), True),
+        (("--waiting-for", DIRECTOR), True),
+        (("--waiting-for", GARDENER), False),
+        (("--sort", "expires", "--reverse", "--limit", "1"), True),
+    ):
+        assert ("T1-h1" in say("hold", "list", *words)[1]) is found, words
+    assert max(map(len, say("hold", "list")[1].splitlines())) < 140
+
+
+def test_several_at_once(say: Say) -> None:
+    """Each id by itself, with its own result; the exit code says when one could not be done."""
+    code, out, _ = say("hold", "approve", "T1", "T9", "--as", DIRECTOR)
+    assert (code, "T1-h1  done" in out, "T9     NOT DONE" in out, "no held item T9" in out) == (1, True, True, True)
+    done = json.loads(say("hold", "approve", "T1-h1", "T1", "--as", HERALD, "--json")[1])
+    assert [(row["id"], row["done"], row["changed"]) for row in done] == [("T1-h1", True, True), ("T1-h1", True, False)]
+
+
+def test_the_sender_s_own(say: Say) -> None:
+    """The sender sees subject and body, notes a word and takes it back; every command has --json."""
+    assert "Subject:    Picnic" in say("hold", "show", "T1", "--as", GARDENER)[1]
+    assert "needle" in say("hold", "show", "T1", "--as", GARDENER, "--body")[1]
+    noted = json.loads(say("hold", "comment", "T1", "--as", GARDENER, "--text", "It is urgent", "--json")[1])
+    assert noted["state"] == "held"
+    gone = json.loads(say("hold", "withdraw", "T1", "--as", GARDENER, "--comment", "typo", "--json")[1])
+    assert (gone["state"], gone["changed"]) == ("withdrawn", True)
+    assert "withdrawn before" in say("hold", "withdraw", "T1", "--as", GARDENER)[1]
+    events = json.loads(say("hold", "history", "T1", "--json")[1])
+    assert [e["event"] for e in events] == ["held", "view", "comment", "withdraw"]
 
 
 def test_exceptions_from_first_to_last(say: Say) -> None:
