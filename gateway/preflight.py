@@ -1,6 +1,7 @@
 """What must fit together before the gateway starts: sizes of ours, clamd's, the next hop's and the spool's; tesseract.
 
-And what a Postfix on this machine does when it cannot ask us. A contradiction is an error that names both sides; what cannot be asked now (a neighbour is down) is a remark.
+And what a Postfix on this machine does when it cannot ask us. A contradiction is an error that names both sides; what
+cannot be asked now (a neighbour is down) is a remark.
 """
 
 import asyncio
