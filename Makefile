@@ -49,6 +49,10 @@ fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each (or ARGS='--minut
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --only-binary :all: 'atheris>=3.0'
 	@exec $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
+.PHONY: kill
+kill: setup ## kill -9 of any process while people decide, 300 rounds on either database; prints what came twice
+	@CIVICGATE_ROUNDS=$(or $(ROUNDS),300) exec $(BIN)/python -m pytest -q -s tests/faults/test_kill_decisions.py $(ARGS)
+
 .PHONY: quality
 quality: setup ## measure how well information types are found, on four sets, beside presidio-analyzer
 	@bench/quality/setup $(BIN)/python

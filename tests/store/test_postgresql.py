@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import OperatorError, StoreError
 from gateway.hold import Acceptance, Delivery, DeliveryResult, Hold, Outbox, OutgoingGroup, State, open_hold
 from gateway.hold.decide import Order
+from gateway.hold.outbox import Deliver
 from gateway.model.reply import Reply
 from gateway.settings import Settings, StoreSettings
 from gateway.store.copying import copy
@@ -71,7 +72,7 @@ async def test_two_nodes_share_the_outbox(
     delivered: Counter[str] = Counter()
     by: Counter[int] = Counter()
 
-    def next_hop(node: int) -> Callable[[Delivery], Coroutine[Any, Any, DeliveryResult]]:
+    def next_hop(node: int) -> Deliver:
         async def deliver(delivery: Delivery) -> DeliveryResult:
             await delivery.copy(len)
             delivered[delivery.id] += 1
