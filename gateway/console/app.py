@@ -24,7 +24,7 @@ from gateway.console import security
 from gateway.console.context import Page, Refused, Services, Viewer, Who, viewer_of
 from gateway.console.render import redirect, render
 from gateway.console.routes import ROUTES
-from gateway.console.security import Gate, HeaderFields, TooLargeError
+from gateway.console.security import Gate, HeaderFields, TooLargeError, TooSlowError
 from gateway.console.sessions import arrive, greet, person, viewer_for
 from gateway.errors import OperatorError, StoreError
 from gateway.metrics import CONSOLE_REQUESTS, CONSOLE_SECONDS
@@ -208,7 +208,7 @@ def _failure(request: Request, services: Services, error: Exception) -> Response
         response = render(request, "error.html", status, title=title, text=text)
     if status == 401:
         response.headers["www-authenticate"] = "Bearer"
-    if status in (413, 431):
+    if status in (408, 413, 431):
         response.headers["connection"] = "close"
     return response
 
@@ -218,6 +218,8 @@ def _reason(error: Exception, services: Services) -> tuple[int, str, str]:
         return error.status, error.title, error.text
     if isinstance(error, TooLargeError):
         return 413, "Too large", "This request is larger than the console reads."
+    if isinstance(error, TooSlowError):
+        return 408, "Too slow", "The rest of this request did not come in time."
     if isinstance(error, OperatorError):
         return 409, "This cannot be done", error.detail
     if isinstance(error, StoreError):

@@ -4,6 +4,7 @@ Refuses, before any page runs: a Host that is not ours, a path outside the prefi
 that no page has; and, for what changes something, a request that another site made a browser send.
 """
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -39,8 +40,16 @@ MAX_HEADERS = 16_384
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+PATIENCE = 30.0
+"""Seconds to wait for the next octets of a body."""
+
+
 class TooLargeError(Exception):
     """The body is larger than the setting allows."""
+
+
+class TooSlowError(Exception):
+    """Nothing came of the body for too long."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +96,17 @@ class Gate:
         while forwarded and _within(peer, trusted):
             nearer = forwarded.pop()
             try:
-                peer = str(ip_address(nearer.removeprefix("[").removesuffix("]")))
+                peer = str(ip_address(_without_port(nearer)))
             except ValueError:
                 break
         return peer
+
+
+def _without_port(text: str) -> str:
+    """An address as some proxies write it: ``192.0.2.1:4711``, ``[2001:db8::1]:4711``."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") == 1 else text
 
 
 def _bracketed(host: str) -> str:
@@ -145,12 +161,16 @@ def guarded(send: Send, settings: ConsoleSettings) -> Send:
 
 
 def bounded(receive: Receive, most: int) -> Receive:
-    """Raises TooLargeError when more octets of body come than may."""
+    """Raises TooLargeError when more octets of body come than may, TooSlowError when none come."""
     left = most
 
     async def counted() -> Message:
         nonlocal left
-        message = await receive()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                message = await receive()
+        except TimeoutError as error:
+            raise TooSlowError from error
         if message["type"] == "http.request":
             left -= len(message.get("body", b""))
             if left < 0:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from gateway.accounts.tokens import Scope
+from gateway.console import security
 from gateway.console.context import Page, Refused, Services, Viewer, Who
 from gateway.console.routes import ROUTES
 from gateway.console.security import Gate, HeaderFields
@@ -328,8 +329,10 @@ async def test_forwarded_host_and_proto_change_nothing(served: Served) -> None:
         ("127.0.0.1", ["nonsense\r\nlog line"], "127.0.0.1"),
         ("::ffff:127.0.0.1", ["2001:db8::1"], "2001:db8::1"),
         ("127.0.0.1", [], "127.0.0.1"),
+        ("127.0.0.1", ["198.51.100.7:4711"], "198.51.100.7"),
+        ("127.0.0.1", ["[2001:db8::1]:4711"], "2001:db8::1"),
     ],
-    ids=["stranger", "proxy", "spoofed", "two-proxies", "two-fields", "nonsense", "mapped", "none"],
+    ids=["stranger", "proxy", "spoofed", "two-proxies", "two-fields", "nonsense", "mapped", "none", "port", "v6-port"],
 )
 def test_the_client_s_address_is_what_the_last_trusted_proxy_saw(peer: str, forwarded: list[str], client: str) -> None:
     """X-Forwarded-For of strangers counts for nothing; what they put in front of a proxy's word neither."""
@@ -363,6 +366,14 @@ async def test_oversized_requests_end_early(served: Served) -> None:
         ).status_code == 400
     far = f"GET /login HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nX: " + "y" * 200_000
     assert (await _raw(served, far)).startswith(b"HTTP/1.1 4")
+
+
+async def test_a_body_that_never_comes_is_not_waited_for(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A declared body of which nothing follows: 408, and the connection is closed."""
+    monkeypatch.setattr(security, "PATIENCE", 0.2)
+    head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: 50\r\n"
+    answer = await _raw(served, head + "Content-Type: application/x-www-form-urlencoded\r\n\r\ncsrf=")
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 async def test_what_strangers_write_makes_no_line_of_the_log(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
