@@ -7,6 +7,7 @@ are not. Hidden text may also part what a reader sees as one: :func:`visible_tex
 
 import html as entities
 import re
+from operator import methodcaller
 
 from gateway.mime.anyof import AnyOf
 from gateway.mime.rounds import behind
@@ -19,7 +20,6 @@ _CLEAR_TAG = re.compile(
 )
 """A tag that every way of reading takes for the same, whatever stands before and behind it."""
 _LONGEST_CLEAR = 200
-_CLEAR_ENDS = re.compile(r"(<[^<>]{1,198}>)")
 _PLAIN_TAG = re.compile(r"</?([a-zA-Z][^\s/<>]*+)([^<>]*+)>?+")
 _SHOWN = re.compile(
     r"""(?<=[\s"'/])(?:alt|title|value|placeholder|aria-label)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'>]++))""",
@@ -30,6 +30,7 @@ _CONDITION = re.compile(r"\[if [^\]]{0,200}\]>", re.IGNORECASE)
 _ZEROS = re.compile(r"&#0++(?=[0-9])")
 _HUGE_NUMBER = re.compile(r"&#[0-9]{8,}+;?")
 _TO_SPACE = dict.fromkeys(map(ord, "\t\r\n\f\xa0"), " ")
+_WHITE = bytes(32 if chr(octet) in "\t\r\n\f" else octet for octet in range(256))
 _SPACES = re.compile(r"  +")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _BLOCKS = frozenset(
@@ -117,10 +118,10 @@ def _finished(reader: "_Reader") -> str:
     reader.read()
     if reader.aside and not reader.visible:
         reader.out.insert(0, "\n".join(reader.aside) + "\r")  # not at the end: there stands the signature block
-    text = _SPACES.sub(" ", "".join(reader.out))
-    blocks = [block for part in text.split("\r") if (block := part.strip(" "))]
+    text = "".join(reader.out)
     breaks = "\n" in text
-    text = "\n".join(blocks)
+    blocks = filter(None, map(_TRIMMED, text.split("\r")))
+    text = "\n".join([_SPACES.sub(" ", block) if "  " in block else block for block in blocks])
     if "&" in text:
         text = _SPACES.sub(" ", unescape(text).replace("\xa0", " "))
         breaks = True
@@ -139,13 +140,24 @@ def unescape(text: str) -> str:
     return entities.unescape(text)
 
 
+_TO_CLOSE = methodcaller("partition", ">")
+_TRIMMED = methodcaller("strip", " ")
+
+
+def _on_one_line(source: str) -> str:
+    """White space as spaces, a line's end as one."""
+    if source.isascii():  # octets are translated several times as fast
+        return b" ".join(source.encode().split(b"\r\n")).translate(_WHITE).decode("ascii")
+    return " ".join(source.split("\r\n")).translate(_TO_SPACE)
+
+
 class _Reader:
     """Walks over a source once. In ``out``, CR stands for the edge of a block, LF for a line break."""
 
     __slots__ = ("aside", "broken", "concealed", "depth", "endless", "out", "position", "source", "visible")
 
     def __init__(self, source: str, visible: bool = False) -> None:
-        self.source = " ".join(source.split("\r\n")).translate(_TO_SPACE)
+        self.source = _on_one_line(source)
         self.visible = visible
         """Leave out what is hidden."""
         self.concealed = ""
@@ -189,12 +201,22 @@ class _Reader:
 
     def _read_at_once(self) -> bool:
         """Read a source in which every tag is a clear one; False when there are others."""
-        pieces = _CLEAR_ENDS.split(self.source)
-        texts, marks = pieces[::2], [_mark(tag) for tag in pieces[1::2]]
-        if None in marks or any("<" in text for text in texts):
+        text, *pieces = self.source.split("<")
+        if not pieces:
+            self.out = [text]
+            return True
+        tags, closed, texts = zip(*map(_TO_CLOSE, pieces), strict=True)
+        if "" in closed:
             return False
-        pieces[1::2] = marks
-        self.out = pieces
+        marks: dict[str, str] = {}
+        for tag in set(tags):
+            mark = _mark(f"<{tag}>") if 0 < len(tag) < _LONGEST_CLEAR - 1 else None
+            if mark is None:
+                return False
+            marks[tag] = mark
+        self.out = [text] * (2 * len(tags) + 1)
+        self.out[1::2] = map(marks.__getitem__, tags)
+        self.out[2::2] = texts
         return True
 
     def _pass_markup(self, start: int) -> None:
