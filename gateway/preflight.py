@@ -16,7 +16,7 @@ from gateway.checks.reading.pictures import missing_here
 from gateway.checks.virus import contradictions, read_limits
 from gateway.deliver import NextHop
 from gateway.errors import CivicgateError, NextHopError
-from gateway.settings import InspectionSettings, Settings
+from gateway.settings import ConsoleSettings, InspectionSettings, Settings
 from gateway.spool import SpooledMessage
 
 
@@ -35,6 +35,7 @@ async def preflight(settings: Settings, hostname: str) -> Preflight:
     await _pictures(settings.inspection, errors)
     await _next_hop(settings, hostname, errors, remarks)
     await _asking(settings, remarks)
+    _console(settings.console, remarks)
     return Preflight(tuple(errors), tuple(remarks))
 
 
@@ -86,6 +87,16 @@ async def _pictures(settings: InspectionSettings, errors: list[str]) -> None:
     finally:
         process.close()
         process.reap()
+
+
+def _console(settings: ConsoleSettings, remarks: list[str]) -> None:
+    """What makes a console that others cannot use, or that shows their passwords on the way."""
+    if not settings.enabled or settings.address.host in ("127.0.0.1", "::1", "localhost"):
+        return
+    if not settings.base_url:
+        remarks.append(f"console.base_url is not set: only {settings.address} and localhost are answered")
+    if not settings.secure:
+        remarks.append("the console is reached by http (console.base_url): passwords travel readable to it")
 
 
 async def _next_hop(settings: Settings, hostname: str, errors: list[str], remarks: list[str]) -> None:

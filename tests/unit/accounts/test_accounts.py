@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from gateway.settings import ConsoleSettings
 from gateway.store import events, tables
 from gateway.store.database import Database
 from gateway.store.events import Actor
+from gateway.store.postgres import Server
+from tests.postgresql import WITHOUT, Cluster, programs
 
 CLERK, BOSS = "clerk@city.example", "boss@city.example"
 PASSWORD = "three wooden bridges"
@@ -67,11 +69,36 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server."""
+    if programs() is None:
+        pytest.skip(WITHOUT)
+    one = Cluster()
+    yield one
+    one.remove()
+
+
 @pytest.fixture
-async def accounts(tmp_path: Path, empty: Path, clock: Clock, cheap: None) -> AsyncIterator[Accounts]:
+def place(request: pytest.FixtureRequest, tmp_path: Path, empty: Path) -> Iterator[Path | Server]:
+    """A database without rows: SQLite, or PostgreSQL for the tests that ask for both."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        shutil.copy(empty, tmp_path / "store.db")
+        yield tmp_path / "store.db"
+        return
+    server: Cluster = request.getfixturevalue("cluster")
+    name = server.create()
+    yield Server(server.url(name))
+    server.drop(name)
+
+
+both = pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+
+
+@pytest.fixture
+async def accounts(place: Path | Server, clock: Clock, cheap: None) -> AsyncIterator[Accounts]:
     """Accounts on a database of their own."""
-    shutil.copy(empty, tmp_path / "store.db")
-    found = Accounts(await Database.open(tmp_path / "store.db"), ConsoleSettings(), clock)
+    found = Accounts(await Database.open(place), ConsoleSettings(), clock)
     yield found
     await found.close()
 
@@ -182,6 +209,7 @@ def test_the_picture_says_what_apps_read() -> None:
     )
 
 
+@both
 async def test_two_uses_of_a_code_at_the_same_instant_are_one(accounts: Accounts, clock: Clock) -> None:
     """Of ten requests with the right code, one gets in."""
     await accounts.people.add(CLERK, ACTOR)
@@ -202,6 +230,7 @@ async def test_two_uses_of_a_code_at_the_same_instant_are_one(accounts: Accounts
 # --- waits ----------------------------------------------------------------------------------------------------------
 
 
+@both
 async def test_waits_double_up_to_the_setting_and_are_forgotten(accounts: Accounts, clock: Clock) -> None:
     """None for four, 1 s after the fifth, then 2, 4 … at most 15 min; a day without an attempt begins anew."""
     key = account_key(CLERK)
@@ -242,6 +271,7 @@ def test_machines_are_counted_by_network_where_addresses_are_free(client: str, k
 # --- trace ----------------------------------------------------------------------------------------------------------
 
 
+@both
 async def test_every_change_is_one_event_of_a_chain_that_holds(accounts: Accounts, clock: Clock) -> None:
     """Who did what to which account, in order; a change that fails leaves none."""
     people = accounts.people
@@ -289,6 +319,7 @@ async def test_no_secret_is_in_any_event(accounts: Accounts, clock: Clock) -> No
         assert secret not in comments
 
 
+@both
 async def test_two_uses_of_a_link_at_the_same_instant_are_one(accounts: Accounts) -> None:
     """One sets the password, the other is told that the link is over."""
     await accounts.people.add(CLERK, ACTOR)
@@ -298,6 +329,7 @@ async def test_two_uses_of_a_link_at_the_same_instant_are_one(accounts: Accounts
     assert sorted(type(one).__name__ for one in done) == ["OperatorError"] * 3 + ["str"]
 
 
+@both
 async def test_two_promotions_of_a_session_are_one(accounts: Accounts) -> None:
     """The secret of a half login becomes one session, not two."""
     await accounts.people.add(CLERK, ACTOR)
@@ -307,6 +339,15 @@ async def test_two_promotions_of_a_session_are_one(accounts: Accounts) -> None:
     assert len(await accounts.sessions.list(CLERK)) == 1
 
 
+@both
+async def test_attempts_at_one_instant_are_counted_whole(accounts: Accounts) -> None:
+    """Twenty at once, from many machines: five are looked at."""
+    keys = [(account_key(CLERK), client_key(f"192.0.2.{n}")) for n in range(20)]
+    waits = await asyncio.gather(*(accounts.throttle.attempt(*pair) for pair in keys))
+    assert waits.count(0) == 5
+
+
+@both
 async def test_over_sessions_are_swept(accounts: Accounts, clock: Clock) -> None:
     """The table holds what can still be used: each login takes away what is over."""
     await accounts.people.add(CLERK, ACTOR)
