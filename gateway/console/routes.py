@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.console import account, login, oidc
+from gateway.console import account, api, login, oidc
 from gateway.console.context import Page, Refused, Services, Viewer, Who
 from gateway.console.pages.table import PAGES
 from gateway.console.render import assets
@@ -35,5 +35,6 @@ ROUTES: tuple[Page, ...] = (
     *oidc.ROUTES,
     *account.ROUTES,
     *PAGES,
+    *api.ROUTES,
 )
 """Pages of other modules are added here: ``*items.ROUTES``."""

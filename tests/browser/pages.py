@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gateway.hold.links import Purpose
 from tests.browser.town import CABLE, CLERK, GARDENER, HERALD, MANAGER, Town
 
 
@@ -40,6 +41,12 @@ async def pages_of(city: Town) -> dict[str, Place]:
         "rules": Place("/rules", "/rules", HERALD),
         "rule": Place("/rules/{rule}", "/rules/all-city-approval", HERALD),
         "system": Place("/system", "/system", CABLE),
+        "attesting": Place(item, f"/items/{ids['unsure']}", GARDENER),
+        "decide": Place("/decide/{token}", f"/decide/{await city.link(ids['festival'], HERALD)}?choice=reject", ""),
+        "attest": Place("/decide/{token}", f"/decide/{await city.link(ids['unsure'], GARDENER, Purpose.ATTEST)}", ""),
+        "account": Place("/account", "/account", MANAGER),
+        "password": Place("/account/password", "/account/password", MANAGER),
+        "totp": Place("/account/totp", "/account/totp", MANAGER),
         "not-found": Place("", "/items/nothing-like-it", MANAGER),
         "login": Place("/login", "/login", ""),
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.accounts import Accounts, Method, Stage, Visit
 from gateway.app import load_policy
@@ -24,6 +25,7 @@ from gateway.console.context import Health, Services
 from gateway.directory import Directory
 from gateway.hold import Acceptance, HeldGroup, HeldItem, Hold, State, open_hold
 from gateway.hold.decide import Order
+from gateway.hold.links import NewLink, Purpose, insert_link
 from gateway.model.envelope import Client, Direction, ExceptionRecord, Recipient
 from gateway.model.verdict import Disposition, HoldOrder, Mode, RuleMatch
 from gateway.policy import RuleSet
@@ -178,13 +180,25 @@ class Town:
         )
         return f"{ident}-h1"
 
+    async def link(self, ident: str, person: str, purpose: Purpose = Purpose.DECIDE) -> str:
+        """A one-time link's token, as a letter would bring it."""
+        new = NewLink(await self.item(ident), person, purpose)
+
+        async def work(connection: AsyncConnection) -> None:
+            await insert_link(connection, new, self.clock())
+
+        await self.hold.core.database.write(work)
+        return new.token
+
     async def item(self, ident: str) -> HeldItem:
         """As it stands."""
         return (await self.hold.desk.read(ident)).item
 
     async def populate(self) -> dict[str, str]:
         """A morning's mail; names to ids."""
-        text = "Dear all,\n\nMain Street is closed on Saturday from 8 am to 6 pm for the Fall Festival.\n\nChris Clerk\n"
+        text = (
+            "Dear all,\n\nMain Street is closed on Saturday from 8 am to 6 pm for the Fall Festival.\n\nChris Clerk\n"
+        )
         made = {
             "festival": await self.keep(
                 "Road closures during the Fall Festival",
@@ -212,6 +226,11 @@ class Town:
                 "Volunteers wanted for the tree planting", sender=GARDENER, age=timedelta(minutes=20)
             ),
             "half": await self.keep("New parking rules from January", age=timedelta(hours=20)),
+            "unsure": await self.keep(
+                "Yoga class in the council chamber",
+                sender=GARDENER,
+                attestation="I confirm that this message is official business of the city.",
+            ),
             "gone": await self.keep("Bake sale in the lobby", age=timedelta(hours=30)),
         }
         await self.hold.desk.approve(

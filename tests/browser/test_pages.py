@@ -1,0 +1,155 @@
+"""Every page in a real browser: no barrier, nothing loaded from elsewhere, no error, no sideways scrolling."""
+
+import pytest
+from playwright.async_api import Browser
+
+from gateway.console.context import Who
+from gateway.console.routes import ROUTES
+from tests.browser.looking import VIEWS, window
+from tests.browser.pages import Place
+from tests.browser.town import CABLE, HERALD, MANAGER, Town
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+NARROW = {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2}
+"""200 % of 1280 by 900."""
+
+
+async def test_every_page_is_looked_at(places: dict[str, Place]) -> None:
+    """A page that people open stands in the list of pages; what is no page, or asks for a link, is named here."""
+    opened = {
+        page.path
+        for page in ROUTES
+        if page.method == "GET" and page.who not in (Who.READ, Who.DECIDE) and not page.path.startswith("/api/")
+    }
+    assert opened - {place.route for place in places.values()} - ELSEWHERE == set()
+
+
+ELSEWHERE = {
+    "/account/totp/off", "/account/totp/picture.svg", "/health", "/items/{item}/parts/{part}", "/login/code",
+    "/login/oidc", "/login/oidc/callback", "/logged-out", "/setup/{token}", "/static/{name}",
+}  # fmt: skip
+"""No pages, or pages behind a step that the tests of login take."""
+
+
+@pytest.mark.parametrize("view", list(VIEWS))
+async def test_no_page_has_a_barrier(browser: Browser, city: Town, places: dict[str, Place], view: str) -> None:
+    """axe-core finds nothing on any page; no error, no request to elsewhere, nothing too wide.
+
+    In the dark the colours alone are looked at again, on the phone all but the colours.
+    """
+    wrong: dict[str, object] = {}
+    for person in sorted({place.person for place in places.values()}):
+        async with window(browser, city, person, **VIEWS[view]) as found:
+            for name, place in places.items():
+                if place.person == person and name != "html":  # the frame's document runs no script, axe-core's neither
+                    found.problems.clear()
+                    await found.page.goto(city.url + place.path)
+                    if name == "not-found":
+                        found.problems.clear()  # browsers note the 404
+                    problems = await found.violations(colours=view != "phone", structure=view != "dark")
+                    problems += found.problems
+                    if wide := await found.too_wide():
+                        problems.append(f"{wide} px too wide")
+                    if problems:
+                        wrong[name] = problems
+    assert wrong == {}
+
+
+async def test_twice_as_large_needs_no_sideways_scrolling(
+    browser: Browser, city: Town, places: dict[str, Place]
+) -> None:
+    """At 200 % every page fits the window's width (WCAG 1.4.4, 1.4.10)."""
+    wide = {}
+    for person in sorted({place.person for place in places.values()}):
+        async with window(browser, city, person, **NARROW) as found:
+            for name, place in places.items():
+                if place.person == person and name != "html":
+                    await found.page.goto(city.url + place.path)
+                    wide[name] = await found.too_wide()
+    assert {name: pixels for name, pixels in wide.items() if pixels} == {}
+
+
+async def test_a_decision_needs_the_keyboard_only(browser: Browser, city: Town) -> None:
+    """From the first page to an approval with Tab, Enter and letters; every stop shows where the focus is."""
+    ident = await city.keep("Approved by keyboard", expires_after=None)
+    async with window(browser, city, MANAGER, **VIEWS["light"]) as found:
+        page = found.page
+        await page.goto(f"{city.url}/items/{ident}")
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.className") == "skip"
+        await page.keyboard.press("Enter")
+        for _ in range(60):
+            await page.keyboard.press("Tab")
+            shown, tag, name = await page.evaluate(
+                "[getComputedStyle(document.activeElement).outlineStyle, document.activeElement.tagName,"
+                " document.activeElement.id]"
+            )
+            assert shown != "none" or tag in ("IFRAME", "BODY"), (tag, name)
+            if name == "comment":
+                break
+        await page.keyboard.type("Good to go.")
+        await page.keyboard.press("Tab")
+        async with page.expect_navigation():
+            await page.keyboard.press("Enter")
+        assert "Your approval is recorded" in await page.inner_text("main")
+        assert found.problems == []
+    reading = await city.hold.desk.read(ident)
+    assert [(said.person, said.comment) for said in reading.said] == [(MANAGER, "Good to go.")]
+
+
+async def test_hostile_mail_does_nothing_in_the_browser(browser: Browser, city: Town, places: dict[str, Place]) -> None:
+    """The frame shows the words; no script ran, no picture was asked for, no link leads anywhere."""
+    async with window(browser, city, MANAGER, **VIEWS["light"]) as found:
+        await found.page.goto(city.url + places["item"].path)
+        await found.page.locator("iframe").scroll_into_view_if_needed()
+        frame = found.page.frame_locator("iframe")
+        assert "Main Street is closed" in await frame.locator("body").inner_text()
+        assert await frame.locator("script, img, a[href], form, [onclick], style + style").count() == 0
+        assert "owned" not in await found.page.title()
+        assert found.problems == []
+
+
+async def test_several_are_decided_at_once(browser: Browser, city: Town) -> None:
+    """Two ticked, one form: each is approved by itself, and the result is told for each."""
+    first, second = await city.keep("Bulk one"), await city.keep("Bulk two")
+    async with window(browser, city, HERALD, **VIEWS["light"]) as found:
+        page = found.page
+        await page.goto(f"{city.url}/held?sort=-created&mine=1")
+        await page.check(f'input[value^="{first}:"]')
+        await page.check(f'input[value^="{second}:"]')
+        await page.click("text=Approve the chosen")
+        assert await page.locator("tbody tr").count() == 2
+        assert "2 messages of 2 are decided" in await page.inner_text("main")
+        assert await found.violations() == []
+    for ident in (first, second):
+        assert [said.person for said in (await city.hold.desk.read(ident)).said] == [HERALD]
+
+
+async def test_a_mistake_is_told_beside_the_field(browser: Browser, city: Town) -> None:
+    """A rejection without a reason: the page says what is missing, keeps what was typed, and is without barrier."""
+    ident = await city.keep("To be rejected")
+    async with window(browser, city, MANAGER, **VIEWS["light"]) as found:
+        await found.page.goto(f"{city.url}/items/{ident}")
+        await found.page.click("button[value=reject]")
+        assert await found.page.get_attribute("#comment", "aria-invalid") == "true"
+        assert "Write the reason" in await found.page.inner_text("#comment-wrong")
+        assert await found.violations() == []
+        await found.page.fill("#comment", "Not for the whole city.")
+        await found.page.click("button[value=reject]")
+        assert "Rejected" in await found.page.inner_text("main")
+    assert (await city.item(ident)).state in ("rejected", "returned")
+
+
+async def test_an_exception_is_granted_and_revoked(browser: Browser, city: Town) -> None:
+    """An administrator fills in the form, sees it in the list, and takes it back."""
+    async with window(browser, city, CABLE, **VIEWS["light"]) as found:
+        page = found.page
+        await page.goto(f"{city.url}/exceptions")
+        await page.fill("#from", "painter@city.example")
+        await page.fill("#reason", "Plans of the new library")
+        await page.click("text=Grant the exception")
+        row = page.locator("tr", has_text="painter@")
+        assert "In force" in await row.inner_text()
+        await row.locator("button").click()
+        assert await page.locator("tr", has_text="painter@").count() == 0
+        assert found.problems == []
