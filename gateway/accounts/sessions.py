@@ -99,8 +99,13 @@ class Sessions:
         await self._core.database.write(work)
         return secret
 
-    async def add(self, connection: AsyncConnection, secret: str, address: str, stage: Stage, visit: Visit) -> None:
-        """A new session inside the caller's transaction; those that are over are swept on the way."""
+    async def add(
+        self, connection: AsyncConnection, secret: str, address: str, stage: Stage, visit: Visit, *, quiet: bool = False
+    ) -> None:
+        """A new session inside the caller's transaction; those that are over are swept on the way.
+
+        ``quiet``: it goes on with one that was complete already, so that nobody has logged in.
+        """
         now, settings = self._core.clock(), self._core.settings
         lifetime = settings.session_lifetime if stage is Stage.FULL else HALF_LIFE
         await connection.execute(delete(session).where(session.c.expires <= now))
@@ -120,7 +125,7 @@ class Sessions:
             "expires": now + lifetime,
         }
         await connection.execute(insert(session).values(**row))
-        if stage is Stage.FULL:
+        if stage is Stage.FULL and not quiet:
             await connection.execute(update(account).where(account.c.address == address).values(last_login=now))
             comment = f"{visit.method} from {visit.client}" if visit.client else str(visit.method)
             await self._core.note(connection, address, "logged-in", Actor(address), comment)
@@ -164,7 +169,7 @@ class Sessions:
             return False
         old = _session(row)
         visit = Visit(old.method, old.client, old.agent, old.name, old.roles, old.hint)
-        await self.add(connection, fresh, old.address, stage, visit)
+        await self.add(connection, fresh, old.address, stage, visit, quiet=old.stage is Stage.FULL)
         return True
 
     async def list(self, address: str) -> tuple[Session, ...]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from re import Pattern
 from typing import Any
 
+from jinja2 import TemplateError
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
@@ -74,8 +75,8 @@ class Console:
         CONSOLE_SECONDS.observe(seconds)
         if services.log is not None:
             services.log.debug(
-                "console", method=request.method[:20], path=scope["path"][:200], status=response.status_code,
-                person=viewer_of(request).address, client=viewer_of(request).client, ms=round(seconds * 1000, 1),
+                "console", method=request.method[:20], path=request.state.page or scope["path"][:200],
+                status=response.status_code, person=viewer_of(request).address, client=viewer_of(request).client, ms=round(seconds * 1000, 1),
             )  # fmt: skip
         await response(scope, receive, security.guarded(send, services.settings.console))
 
@@ -205,12 +206,22 @@ def _failure(request: Request, services: Services, error: Exception) -> Response
         body = {"type": "about:blank", "title": title, "status": status, "detail": text}
         response: Response = JSONResponse(body, status, media_type="application/problem+json")
     else:
-        response = render(request, "error.html", status, title=title, text=text)
+        response = _page(request, status, title, text, services)
     if status == 401:
         response.headers["www-authenticate"] = "Bearer"
     if status in (408, 413, 431):
         response.headers["connection"] = "close"
     return response
+
+
+def _page(request: Request, status: int, title: str, text: str, services: Services) -> Response:
+    """The error page; words alone, should its template be at fault."""
+    try:
+        return render(request, "error.html", status, title=title, text=text)
+    except TemplateError:
+        if services.log is not None:
+            services.log.error("console: the error page failed", problem=traceback.format_exc())
+        return PlainTextResponse(f"{title}. {text}\n", status)
 
 
 def _reason(error: Exception, services: Services) -> tuple[int, str, str]:

@@ -387,6 +387,8 @@ async def test_what_strangers_write_makes_no_line_of_the_log(served: Served, mon
         await browser.log_in(evil, "p" * 12)
         await browser.get("/nowhere%0d%0a2026-01-01T00:00:00Z%20error%20forged", headers={"user-agent": "a\x1b[2J"})
         await browser.get("/login", headers={"x-forwarded-for": "1.2.3.4\tforged"})
+        await browser.get("/setup/" + "s" * 43)
+    assert "s" * 43 not in written.getvalue(), "neither is a link's secret"
     lines = written.getvalue().split("\n")[:-1]
     assert len(lines) >= 4
     assert all(

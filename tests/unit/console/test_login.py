@@ -199,6 +199,7 @@ async def test_password_change_ends_other_sessions_and_rotates_this_one(served: 
         assert await served.accounts.sessions.find(before) is None
         assert (await elsewhere.log_in(CLERK)).status_code == 403
         assert (await elsewhere.log_in(CLERK, OTHER_PASSWORD)).status_code == 303
+    assert (await served.events(CLERK)).count("logged-in") == 3, "a new secret is no login"
 
 
 async def test_my_sessions_are_shown_and_ended_and_only_mine(served: Served) -> None:
