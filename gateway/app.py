@@ -169,6 +169,7 @@ class Gateway:
             transformer=Transformer(settings.encryption, spool, self._plan),
             store=self._hold,
             exceptions=self._hold.exceptions,
+            releases=self._hold.prover,
             spool=spool,
             new_id=TransactionIds(secrets.randbits(25)).next,
             clock=time.time,

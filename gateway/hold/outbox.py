@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -31,7 +31,7 @@ from gateway.model.envelope import Client, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Transform
 from gateway.settings import OutboxSettings
-from gateway.store.bodies import Damaged
+from gateway.store.bodies import ORPHAN_AGE, Damaged
 from gateway.store.database import uninterrupted
 from gateway.store.events import GATEWAY
 from gateway.store.postgres import alone
@@ -67,6 +67,8 @@ class Delivery:
     core: Core
     body: str
     sha256: str
+    prove: Callable[[int, str], Awaitable[tuple[str, str]]] | None = None
+    """For released mail: size and SHA-256 (hex) of the content as it leaves -> one more header field for ``trace``."""
 
     async def copy(self, write: Callable[[bytes], object]) -> None:
         """Pass the body as received to ``write`` (called in a thread), e.g. a spool writer's.
@@ -113,6 +115,7 @@ class Outbox:
         """
         tasks: set[asyncio.Task[None]] = set()
         await self._sweep()
+        sweeping = asyncio.create_task(self._sweep_hourly())
         try:
             while True:
                 self._core.wake.clear()
@@ -126,9 +129,9 @@ class Outbox:
                         _log.error("outbox-crashed", error=repr(error))
                 await self._pause(tasks)
         finally:
-            for task in tasks:
+            for task in (sweeping, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(sweeping, *tasks, return_exceptions=True)
             await self._free_all()
 
     async def _free_all(self) -> None:
@@ -142,13 +145,18 @@ class Outbox:
             await self._core.database.write(work, alone=False)
 
     async def _sweep(self) -> None:
-        """What an earlier crash left of bodies goes once, at start."""
+        """Bodies that a crash, or a store that was away, has left behind go."""
         try:
             swept = await self._hold.sweep()
         except (StoreError, OSError) as error:
             _log.error("store-not-swept", error=str(error))
         else:
             _log.info("store-swept", files=swept)
+
+    async def _sweep_hourly(self) -> None:
+        while True:
+            await asyncio.sleep(ORPHAN_AGE * _random.uniform(1.0, 1.25))  # nodes do not come in step
+            await self._sweep()
 
     async def drain(self) -> int:
         """Deliver all that is due now, then return how many attempts were made. For tests and the command line."""
@@ -251,6 +259,7 @@ class Outbox:
             core=self._core,
             body=facts.body,
             sha256=facts.sha256,
+            prove=partial(self._hold.prover.field, row.item) if row.kind is OutboxKind.RELEASE else None,
         )
 
     def _delay(self, row: OutboxRow) -> float:

@@ -23,6 +23,7 @@ from gateway.hold.exceptions import Exceptions
 from gateway.hold.letters import Letter
 from gateway.hold.listing import Listing
 from gateway.hold.post import Post
+from gateway.hold.proof import Prover
 from gateway.hold.states import OPEN, State
 from gateway.hold.values import (
     Acceptance,
@@ -54,6 +55,7 @@ class Hold:
         self.core = core
         self.desk = Desk(core)
         self.listing = Listing(core)
+        self.prover = Prover(core)
         self.exceptions = Exceptions(core)
 
     async def close(self) -> None:

@@ -4,6 +4,8 @@ What is released is not inspected again; a trace field says so. Refuses to send 
 was accepted, and to leave out a change that a rule demands.
 """
 
+import asyncio
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,14 +38,39 @@ async def deliver_from_store(services: Services, delivery: Delivery) -> Delivery
 
 async def _deliver(services: Services, delivery: Delivery, message: SpooledMessage) -> DeliveryResult:
     if not delivery.transforms:
-        return await _relay(services, delivery, _trace(services, delivery), message.chunks())
+        proven = await _proven(delivery, message.size, delivery.sha256)
+        return await _relay(services, proven, _trace(services, proven), message.chunks())
     if len(delivery.recipients) > 1 and any(t.kind is TransformKind.ENCRYPT for t in delivery.transforms):
         return await _one_by_one(services, delivery, message)
     outgoing = await _transformed(services, delivery, message)
     try:
-        return await _relay(services, delivery, _trace(services, delivery), outgoing.chunks())
+        proven = await _proven_outgoing(delivery, outgoing)
+        return await _relay(services, proven, _trace(services, proven), outgoing.chunks())
     finally:
         outgoing.close()
+
+
+async def _proven(delivery: Delivery, size: int, sha256: str) -> Delivery:
+    """With the mark by which a release is known again, should the next hop route it through here once more."""
+    if delivery.prove is None:
+        return delivery
+    return replace(delivery, trace=(*delivery.trace, await delivery.prove(size, sha256)))
+
+
+async def _proven_outgoing(delivery: Delivery, outgoing: Outgoing) -> Delivery:
+    if delivery.prove is None:
+        return delivery
+    size, sha256 = await asyncio.to_thread(_digest, outgoing)
+    return await _proven(delivery, size, sha256)
+
+
+def _digest(outgoing: Outgoing) -> tuple[int, str]:
+    """Octets and SHA-256 of the content as it leaves."""
+    size, total = 0, hashlib.sha256()
+    for chunk in outgoing.chunks():
+        size += len(chunk)
+        total.update(chunk)
+    return size, total.hexdigest()
 
 
 async def _one_by_one(services: Services, delivery: Delivery, message: SpooledMessage) -> DeliveryResult:
@@ -58,7 +85,8 @@ async def _one_by_one(services: Services, delivery: Delivery, message: SpooledMe
         for part in parts:
             made.append(await _transformed(services, part, message))  # noqa: PERF401 - closed below, also half of them
         results = [
-            await _relay_or_later(services, part, outgoing.chunks()) for part, outgoing in zip(parts, made, strict=True)
+            await _relay_or_later(services, await _proven_outgoing(part, outgoing), outgoing.chunks())
+            for part, outgoing in zip(parts, made, strict=True)
         ]
     finally:
         for outgoing in made:

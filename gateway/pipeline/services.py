@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.directory import Directory
+from gateway.hold.proof import Claim
 from gateway.hold.values import Acceptance
 from gateway.model.envelope import Client, Envelope, ExceptionRecord
 from gateway.model.finding import Check, ControlFailure, Finding, Questions
@@ -96,6 +97,13 @@ class Store(Protocol):
         """Commit, or raise :class:`StoreError`. After it returns the message is ours."""
 
 
+class Releases(Protocol):
+    """Knows mail again that was approved and released."""
+
+    async def rules(self, claim: Claim) -> frozenset[str]:
+        """Ids of rules that may not hold it again; none when it proves nothing. Raises :class:`StoreError`."""
+
+
 class Exceptions(Protocol):
     """The approved, expiring exceptions to rules."""
 
@@ -128,3 +136,5 @@ class Services:
     clock: Callable[[], float]
     record: Callable[..., None]
     """Writes the log line and counts; see :mod:`gateway.records.transaction`."""
+    releases: Releases | None = None
+    """None: released mail that comes again is not known."""

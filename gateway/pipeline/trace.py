@@ -25,6 +25,9 @@ _TOLD = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """The fields that are told to approvers or decide about notices."""
+_PROOF = re.compile(
+    rb"^x-civicgate-release-proof[ \t]*:([^\n]{0,998}(?:\n[ \t][^\n]{0,998}){0,9})", re.IGNORECASE | re.MULTILINE
+)
 _MOST_TOLD = 500
 _TOKEN = re.compile(r"[^A-Za-z0-9.:_/+-]")
 _MAX_HEADER = 1_048_576
@@ -56,6 +59,12 @@ class HeaderFacts:
     def automatic(self) -> bool:
         """True for auto-submitted and list mail, which is never answered by a notice (RFC 3834)."""
         return self._read()[2]
+
+    @property
+    def proof(self) -> str:
+        """The mark of an earlier release that the message claims, unfolded; ``""`` for none. Not believed here."""
+        found = _PROOF.search(self._block)
+        return " ".join(found[1].decode("ascii", "replace").split()) if found else ""
 
     def _read(self) -> tuple[str, tuple[str, ...], bool]:
         """Only mail that goes to the store needs these: parsed when first asked for."""

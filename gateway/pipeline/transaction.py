@@ -18,6 +18,7 @@ from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.mishap import mishap
 from gateway.pipeline.outlet import Outlet
 from gateway.pipeline.recipients import RELAY_DENIED, mailbox, resolve
+from gateway.pipeline.released import known_again
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import asked, decide, decide_early
@@ -232,6 +233,7 @@ class Transaction:
             record.failures = findings.failures
             record.viruses = tuple(found.kind for found in findings.of(Check.VIRUS))
             verdict = await self._decide(envelope, findings)
+            verdict = await known_again(services, verdict, envelope, message, facts, record)
         else:
             verdict = Verdict((RecipientGroup(envelope.recipients, Disposition.PASS),))
         record.verdict = verdict
