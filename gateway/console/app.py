@@ -74,7 +74,7 @@ class Console:
         CONSOLE_REQUESTS.labels(page, str(response.status_code)).inc()
         CONSOLE_SECONDS.observe(seconds)
         if services.log is not None:
-            viewer, path = viewer_of(request), request.state.page or scope["path"][:200]  # a page's own path, no secrets
+            viewer, path = viewer_of(request), request.state.page or scope["path"][:200]  # no links
             services.log.debug(
                 "console", method=request.method[:20], path=path, status=response.status_code,
                 person=viewer.address, client=viewer.client, ms=round(seconds * 1000, 1),
