@@ -25,8 +25,9 @@ from bench.profile import aggregate
 from bench.report import GATEWAY, POSTFIX, Bar, Results, bars, render
 from bench.rows import ROWS, Cell, Run
 from bench.servers import RULES, amavis_conf, rules_without_clamd, switched_off
-from gateway.checks.scanner import Scanner, Tally
+from gateway.checks.scanner import Tally
 from gateway.policy import load_rules, load_types
+from tests.shipped import shipped_scanner
 
 SMALL, MIDDLE, LARGE = SIZES[:3]
 content = cache(written)
@@ -228,7 +229,7 @@ def test_options() -> None:
 
 def test_dense_text_is_dense_and_prose_is_not() -> None:
     """One value each thousand octets, which the gateway finds; hardly any in the prose. The same octets every time."""
-    scanner = Scanner(load_types(RULES))
+    scanner = shipped_scanner()
     for text, least, most in ((texts.plain(100_000), 0, 3), (texts.dense(100_000, 1000), 85, 130)):
         tally = Tally()
         scanner.scan(text, "1", tally)

@@ -14,8 +14,7 @@ from gateway.checks.plain import plain
 from gateway.checks.scanner import Scanner
 from gateway.checks.tally import Tally
 from gateway.model.finding import Confidence
-from gateway.policy import load_types
-from tests.unit.checks.conftest import ROOT
+from tests.shipped import shipped_scanner
 
 DISGUISES = Disguises()
 SSN, CARD = "536-90-4399", "4111111111111111"
@@ -84,7 +83,7 @@ NEAR = [
 @pytest.fixture(scope="module")
 def shipped() -> Scanner:
     """All shipped types in one database."""
-    return Scanner(load_types(ROOT / "rules"))
+    return shipped_scanner()
 
 
 def found(scanner: Scanner, text: str) -> set[str]:

@@ -9,16 +9,17 @@ from gateway.checks.scanner import Scanner, Tally, types_digest
 from gateway.errors import ConfigErrors
 from gateway.model.finding import Confidence
 from gateway.policy.types import InformationType, Pattern, TypeCase, load_types
+from tests.shipped import shipped_scanner, shipped_types
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = load_types(ROOT / "rules")
+SHIPPED = shipped_types()
 CASES = [(t, case) for t in SHIPPED for case in t.cases]
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Scanner:
     """All shipped types in one database."""
-    return Scanner(SHIPPED)
+    return shipped_scanner()
 
 
 @pytest.mark.parametrize(("type_", "case"), CASES, ids=[f"{t.id}: {c.it}" for t, c in CASES])

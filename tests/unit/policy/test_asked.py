@@ -6,18 +6,17 @@ from pathlib import Path
 import pytest
 
 from gateway.checks.passive import PASSIVE, inspect
-from gateway.checks.scanner import Scanner
 from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
 from gateway.model.finding import Check, Finding, Findings, Questions
-from gateway.policy import asked, decide, load_rules, load_types
+from gateway.policy import asked, decide, load_rules
 from gateway.settings import InspectionSettings
+from tests.shipped import shipped_scanner, shipped_types
 
 RULES = Path(__file__).parents[3] / "rules"
 ORDINARY = sorted((RULES.parent / "tests" / "rules" / "ordinary").rglob("*.eml"))
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
-TYPES = load_types(RULES)
+TYPES = shipped_types()
 LOADED = load_rules(RULES)
-SCANNER = Scanner([kind for kind in TYPES if kind.id in LOADED.questions.types])
 
 
 def envelope(direction: Direction, *marks: str) -> Envelope:
@@ -67,6 +66,6 @@ def test_the_verdict_is_that_of_all_questions(direction: Direction, marks: tuple
 
 def findings(message: bytes, which: Envelope, questions: Questions, virus: tuple[Finding, ...]) -> Findings:
     """What the checks answer when asked so."""
-    items = inspect(message, which, questions, SCANNER, InspectionSettings())
+    items = inspect(message, which, questions, shipped_scanner(), InspectionSettings())
     known = (questions.checks & PASSIVE) | {Check.VIRUS}
     return Findings(len(message), (*items, *virus), (), known)

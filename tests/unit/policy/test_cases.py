@@ -6,17 +6,17 @@ import pytest
 
 from gateway.checks.passive import PASSIVE, Means, inspect
 from gateway.checks.reading.attachments import open_reader
-from gateway.checks.scanner import Scanner
 from gateway.directory import load_directory
 from gateway.model.envelope import Envelope
 from gateway.model.finding import Findings, Questions
-from gateway.policy import RuleSet, load_rules, load_types, run_cases
+from gateway.policy import RuleSet, load_rules, run_cases
 from gateway.policy.case_schema import Case
 from gateway.policy.cases import envelope_of, message_of
 from gateway.policy.conditions import AutomaticReply, HeaderIs, SenderIs
 from gateway.policy.logic import walk
 from gateway.settings import InspectionSettings
 from gateway.source import parse_yaml, validate
+from tests.shipped import shipped_scanner, shipped_types
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,8 +25,8 @@ class Checks:
     """All passive checks, in this process."""
 
     def __init__(self) -> None:
-        self.types = load_types(ROOT / "rules")
-        self.scanner = Scanner(self.types)
+        self.types = shipped_types()
+        self.scanner = shipped_scanner()
 
     def __call__(self, message: bytes, envelope: Envelope, questions: Questions) -> Findings:
         """Inspect one message."""
