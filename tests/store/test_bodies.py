@@ -8,12 +8,16 @@ import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gateway.errors import StoreError
+from gateway.hold import Hold, Outbox
+from gateway.settings import Settings
 from gateway.store.bodies import ORPHAN_AGE, Bodies, Damaged, digest
 
 
@@ -23,7 +27,7 @@ def bodies(tmp_path: Path) -> Bodies:
     return Bodies.local(tmp_path / "bodies", tmp_path / "key")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chunks=st.lists(st.binary(max_size=3000), max_size=6))
 def test_round_trip(bodies: Bodies, chunks: list[bytes]) -> None:
     """Any octets in any pieces come back the same."""
@@ -174,3 +178,20 @@ def test_a_key_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(StoreError, match="key"):
         Bodies.local(tmp_path / "bodies", tmp_path / "key")
     assert (tmp_path / "key").read_text() == text
+
+
+@pytest.mark.sqlite
+async def test_orphans_go_while_the_gateway_runs(hold: Hold, sink: Any, settings: Settings, monkeypatch: Any) -> None:
+    """What a store that was away has left behind needs no restart."""
+    monkeypatch.setattr("gateway.hold.outbox.ORPHAN_AGE", 0.05)
+    running = asyncio.create_task(Outbox(hold, sink, settings.outbox).run())
+    await asyncio.sleep(0.1)
+    await hold.core.bodies.put("orphan", [b"x"])
+    path = settings.store.directory / "bodies" / "orphan.age"
+    old = time.time() - ORPHAN_AGE - 60
+    os.utime(path, (old, old))
+    async with asyncio.timeout(10):
+        while path.exists():
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
