@@ -42,6 +42,11 @@ class Observer:
         self._log = logger(settings.log)
         self._said: dict[str, bool] = {}
         self._hold: Hold | None = None
+        self._stale = False
+        """Who decides may have changed: the directory is to be read again."""
+
+    def _reload(self) -> None:
+        self._stale = True
 
     async def run(self) -> int:
         """Until SIGTERM. Raises ConfigError when the metrics' address cannot be listened on."""
@@ -49,7 +54,7 @@ class Observer:
         stop = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         server = self._listen()
         looking = loop.create_task(self._look_again())
         await stop.wait()
@@ -80,6 +85,9 @@ class Observer:
             try:
                 if self._hold is None:
                     self._hold = await open_hold(self._settings, load_directory(self._settings.policy.directory))
+                elif self._stale:
+                    self._hold.use_directory(load_directory(self._settings.policy.directory))
+                self._stale = False
                 await self._count(self._hold)
             except CivicgateError as error:
                 self._log.error("cannot count held mail", problem=error.detail)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.errors import ConfigErrors
 from gateway.hold.letters import (
     NAMES,
+    PAGES,
     Original,
     Refusal,
     Sheet,
@@ -207,3 +208,40 @@ def test_an_encoded_line_break_stays_inside_its_field(field: str) -> None:
         assert b"\nBcc" not in head.replace(b"\r", b"\n")
         assert b"Click" not in letter.data.partition(b"\r\n\r\n")[2]
         assert b"MIME-Version" in head
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("<p>Hello</p>", "must begin with <!doctype html>"),
+        ("<!doctype html><p>$nobody</p>", r"unknown placeholder «\$nobody»"),
+        ('<!doctype html><img alt="" src="https://far.example/x.png">', "must load nothing"),
+        ("<!doctype html><style>p { background: url(x.png) }</style>", "must load nothing"),
+        ("<!doctype html><script>alert(1)</script>", "must load nothing"),
+        ('<!doctype html><form action="https://far.example">', "must load nothing"),
+    ],
+    ids=["no-doctype", "placeholder", "image", "style", "script", "form"],
+)
+def test_a_bad_page_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
+    """HTML that would load or run something stops the start, with its file's name."""
+    for path in TEMPLATES.iterdir():
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "attest-sender.html").write_text(text)
+    with pytest.raises(ConfigErrors, match=complaint) as caught:
+        Templates(tmp_path)
+    assert [Path(e.file).name for e in caught.value.errors] == ["attest-sender.html"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=100))
+def test_no_value_becomes_markup(value: str) -> None:
+    """Whatever a subject, an address or a reason holds, the page has exactly the tags of its template."""
+    templates = Templates(TEMPLATES)
+    values = {"subject": value, "sender": value, "recipients": f"  {value}", "attestation": value, "reason": value}
+    for name in PAGES:
+        page, plain = templates.page(name, values), templates.page(name, dict.fromkeys(values, "x"))
+        counts = [
+            {tag: found.count(f"<{tag}") for tag in ("a", "p", "td", "img", "script", "h1")} for found in (page, plain)
+        ]
+        assert counts[0] == counts[1]
+    assert templates.page("returned", values) == ""
