@@ -183,7 +183,8 @@ def bars(results: Results) -> list[Bar]:
                 found.append(Bar(f"F1 of {type_}", counts.f1, wanted, note=note))
     if "evasions" in results.scores:
         score = results.scores["evasions"]["civicgate"]
-        found += [Bar(f"evasion recall of {t}, told", recall(score, t, "told").recall, 0.9) for t in DISGUISED]
+        ways = [(type_, way) for type_ in DISGUISED for way in ("told", "bare")]
+        found += [Bar(f"evasion recall of {t}, {way}", recall(score, t, way).recall, 0.9) for t, way in ways]
     if "ham" in results.scores:
         score = results.scores["ham"]["civicgate"]
         wrong, _ = ham_wrong(score, Confidence.HIGH)
