@@ -8,6 +8,7 @@ Refuses a place to go on from that no page gave out.
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -17,7 +18,7 @@ import orjson
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import OperatorError
+from gateway.errors import OperatorError, StoreError
 from gateway.hold import rows, values
 from gateway.hold.approval import Directory, Needs, Question, Resolver, identity
 from gateway.hold.core import Core
@@ -186,7 +187,8 @@ class Listing:
             one = select(func.min(held.c.id)).where(some).group_by(held.c.parties)
             query = rows.with_messages(select(held).where(held.c.id.in_(one)))
             for row in (await connection.execute(query)).mappings():
-                self._questions[row["parties"]] = question(rows.joined_item(row))
+                with suppress(StoreError):  # one that cannot be read waits for nobody, and keeps no other from anybody
+                    self._questions[row["parties"]] = question(rows.joined_item(row))
 
     async def _said(self, connection: AsyncConnection, person: str, needs: Mapping[str, Needs]) -> set[str]:
         """Of items on which somebody has said yes: those that need nothing of this person any more."""
