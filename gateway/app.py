@@ -47,7 +47,8 @@ from gateway.spool import Spool
 from gateway.transform import Planned, Transformer, plan
 
 _RESTART_ONLY = (
-    "workers", "listeners", "milter", "metrics", "spool", "store", "next_hop", "clamd", "inspection", "hold", "outbox", "notices",
+    "workers", "listeners", "milter", "metrics", "spool", "store", "next_hop", "clamd", "inspection", "hold", "outbox",
+    "notices",
 )  # fmt: skip
 """Slices that a reload does not change: said in the log when they differ."""
 
@@ -170,6 +171,7 @@ class Gateway:
             store=self._hold,
             exceptions=self._hold.exceptions,
             releases=self._hold.prover,
+            passages=self._hold.passages,
             spool=spool,
             new_id=TransactionIds(secrets.randbits(25)).next,
             clock=time.time,
@@ -177,7 +179,9 @@ class Gateway:
         )
         self.pipeline = Pipeline(services)
         self._counting = asyncio.create_task(self._count())
-        self._outbox = asyncio.create_task(Outbox(self._hold, self._deliver, settings.outbox).run())
+        self._outbox = asyncio.create_task(
+            Outbox(self._hold, self._deliver, settings.outbox, asked=bool(settings.milter.listeners)).run()
+        )
         with contextlib.suppress(NextHopError):
             await self.next_hop.probe()
         await self._listen()

@@ -69,6 +69,8 @@ class Delivery:
     sha256: str
     prove: Callable[[int, str], Awaitable[tuple[str, str]]] | None = None
     """For released mail: size and SHA-256 (hex) of the content as it leaves -> one more header field for ``trace``."""
+    mark: Callable[[str, tuple[str, ...], int, str], Awaitable[tuple[str, str]]] | None = None
+    """Where the next hop asks us: reverse-path, recipients, size, SHA-256 -> the field that lets it pass, once."""
 
     async def copy(self, write: Callable[[bytes], object]) -> None:
         """Pass the body as received to ``write`` (called in a thread), e.g. a spool writer's.
@@ -101,7 +103,11 @@ class Deliver(Protocol):
 class Outbox:
     """One process's share of the work on the outbox."""
 
-    def __init__(self, hold: Hold, deliver: Deliver, settings: OutboxSettings, owner: str = "") -> None:
+    def __init__(
+        self, hold: Hold, deliver: Deliver, settings: OutboxSettings, owner: str = "", *, asked: bool = False
+    ) -> None:
+        """``asked``: a mail server asks us about its mail, perhaps the next hop too (the milter front is on)."""
+        self._asked = asked
         self._hold, self._core, self._deliver, self._settings = hold, hold.core, deliver, settings
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._settler = Settler(hold.core, settings)
@@ -260,6 +266,7 @@ class Outbox:
             body=facts.body,
             sha256=facts.sha256,
             prove=partial(self._hold.prover.field, row.item) if row.kind is OutboxKind.RELEASE else None,
+            mark=self._hold.passages.field if self._asked else None,
         )
 
     def _delay(self, row: OutboxRow) -> float:

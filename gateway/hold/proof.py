@@ -97,19 +97,23 @@ class Prover:
         return now - GOOD_FOR <= made <= now + AHEAD
 
     async def _secret(self) -> bytes:
-        """The one of this store, made at its first use; every node reads the same."""
         if self._key is None:
-            query = select(secret.c.value).where(secret.c.name == _NAME)
-
-            async def work(connection: AsyncConnection) -> str:
-                known = (await connection.execute(query)).scalar()
-                if known is None:
-                    known = secrets.token_hex(32)
-                    await connection.execute(insert(secret).values(name=_NAME, value=known))
-                return str(known)
-
-            self._key = bytes.fromhex(await self._core.database.write(work))
+            self._key = await shared_secret(self._core, _NAME)
         return self._key
+
+
+async def shared_secret(core: Core, name: str) -> bytes:
+    """One of this store, made at its first use; every node reads the same. Raises StoreError."""
+    query = select(secret.c.value).where(secret.c.name == name)
+
+    async def work(connection: AsyncConnection) -> str:
+        known = (await connection.execute(query)).scalar()
+        if known is None:
+            known = secrets.token_hex(32)
+            await connection.execute(insert(secret).values(name=name, value=known))
+        return str(known)
+
+    return bytes.fromhex(await core.database.write(work))
 
 
 def held_by(item: HeldItem) -> frozenset[str]:
@@ -125,6 +129,11 @@ def _fits(claim: Claim, item: HeldItem, size: int) -> bool:
     to = {fold(recipient.address) for recipient in item.recipients}
     if not (released and same and claim.recipients and all(fold(address) in to for address in claim.recipients)):
         return False
+    return only_traces_above(claim, size)
+
+
+def only_traces_above(claim: Claim, size: int) -> bool:
+    """Whether nothing that people see stands above the last ``size`` octets."""
     above = claim.size - size
     return 0 < above <= 65_536 and _TRACE.match(claim.head(above)) is not None
 

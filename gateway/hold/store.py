@@ -22,6 +22,7 @@ from gateway.hold.decide import Desk
 from gateway.hold.exceptions import Exceptions
 from gateway.hold.letters import Letter
 from gateway.hold.listing import Listing
+from gateway.hold.passage import Passages
 from gateway.hold.post import Post
 from gateway.hold.proof import Prover
 from gateway.hold.states import OPEN, State
@@ -56,6 +57,7 @@ class Hold:
         self.desk = Desk(core)
         self.listing = Listing(core)
         self.prover = Prover(core)
+        self.passages = Passages(core)
         self.exceptions = Exceptions(core)
 
     async def close(self) -> None:

@@ -12,17 +12,20 @@ from dataclasses import replace
 from typing import Protocol
 
 from gateway.errors import CivicgateError, TransformError
+from gateway.hold.passage import FIELD
 from gateway.model.envelope import Envelope, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.effect import Effect, by_envelope
-from gateway.pipeline.rewriting import HeaderEdit, header_edits, split
+from gateway.pipeline.rewriting import HeaderEdit, header_edits, split, without
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts
 from gateway.records.transaction import Record
 from gateway.spool import SpooledMessage
 from gateway.wire.command import PathArgument
 
+MARK = FIELD.encode("ascii")
+"""Taken off whatever it proves: it is between our store and ourselves."""
 RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
 
 
@@ -96,6 +99,10 @@ class BesideEffect(Effect):
         if staying.transforms:
             return await self._changed(staying, others, verdict, server)
         await self._hand_over(others, verdict, server)
+        if self._facts.passage and server.can_edit:
+            head, _ = split(self._message.chunks())
+            for edit in header_edits(head, without(head, MARK)):
+                server.edit(edit)
         return self._ok()
 
     async def _changed(
@@ -113,7 +120,7 @@ class BesideEffect(Effect):
             old_head, old_body = split(self._message.chunks())
             if len(old_head) == self._message.size:  # Postfix puts no body in the place of none
                 return await self._all_ours([staying, *others], verdict, server)
-            edits = header_edits(old_head, head)
+            edits = header_edits(old_head, without(head, MARK) if self._facts.passage else head)
             changed = not await same(old_body, body)
             await self._hand_over(others, verdict, server)
             for edit in edits:

@@ -51,14 +51,18 @@ async def _deliver(services: Services, delivery: Delivery, message: SpooledMessa
 
 
 async def _proven(delivery: Delivery, size: int, sha256: str) -> Delivery:
-    """With the mark by which a release is known again, should the next hop route it through here once more."""
-    if delivery.prove is None:
-        return delivery
-    return replace(delivery, trace=(*delivery.trace, await delivery.prove(size, sha256)))
+    """With the marks by which it is known again: a release, and any copy where the next hop asks us."""
+    fields = []
+    if delivery.prove is not None:
+        fields.append(await delivery.prove(size, sha256))
+    if delivery.mark is not None:
+        recipients = tuple(recipient.address for recipient in delivery.recipients)
+        fields.append(await delivery.mark(delivery.reverse_path, recipients, size, sha256))
+    return replace(delivery, trace=(*delivery.trace, *fields)) if fields else delivery
 
 
 async def _proven_outgoing(delivery: Delivery, outgoing: Outgoing) -> Delivery:
-    if delivery.prove is None:
+    if delivery.prove is None and delivery.mark is None:
         return delivery
     size, sha256 = await asyncio.to_thread(_digest, outgoing)
     return await _proven(delivery, size, sha256)

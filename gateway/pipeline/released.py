@@ -33,7 +33,25 @@ async def known_again(
     held = verdict.refusal is None and any(group.disposition is Disposition.HOLD for group in verdict.groups)
     if services.releases is None or not held or not (value := facts.proof):
         return verdict
-    claim = Claim(
+    claim = _claim(value, envelope, message)
+    rules = await services.releases.rules(claim)
+    record.notes.append(f"released before: {', '.join(sorted(rules))}" if rules else "its release proof proves nothing")
+    return pardoned(verdict, rules)
+
+
+async def may_pass(
+    services: Services, envelope: Envelope, message: SpooledMessage, facts: HeaderFacts, record: Record
+) -> bool:
+    """Whether it is a copy of ours on its way out, by a mark that is used up now. Raises StoreError (451)."""
+    if services.passages is None or not facts.passage:
+        return False
+    good = await services.passages.use(_claim(facts.passage, envelope, message))
+    record.notes.append("our own copy" if good else "its mark of passage is not ours, or was used")
+    return good
+
+
+def _claim(value: str, envelope: Envelope, message: SpooledMessage) -> Claim:
+    return Claim(
         value=value,
         reverse_path=envelope.sender.address,
         recipients=tuple(recipient.address for recipient in envelope.recipients),
@@ -41,9 +59,6 @@ async def known_again(
         head=lambda count: bytes(message.buffer[:count]),
         digest=partial(_last, message),
     )
-    rules = await services.releases.rules(claim)
-    record.notes.append(f"released before: {', '.join(sorted(rules))}" if rules else "its release proof proves nothing")
-    return pardoned(verdict, rules)
 
 
 async def _last(message: SpooledMessage, count: int) -> str:

@@ -89,6 +89,15 @@ def header_edits(old: bytes, new: bytes) -> tuple[HeaderEdit, ...]:
     return tuple(edits)
 
 
+def without(block: bytes, name: bytes) -> bytes:
+    """A header block without the fields of that name."""
+    root = parse(block, _ROOT_ONLY).root
+    spans = [(field.start, field.end) for field in root.fields if field.name == name.decode("ascii").lower()]
+    for start, end in reversed(spans):
+        block = block[:start] + block[end:]
+    return block
+
+
 def _numbered(change: Change, fields: list[_Raw], at: int, value: bytes) -> HeaderEdit:
     key = fields[at].key
     return HeaderEdit(change, fields[at].name, value, sum(1 for field in fields[: at + 1] if field.key == key))

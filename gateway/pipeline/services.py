@@ -117,6 +117,13 @@ class Exceptions(Protocol):
         """Take one use of each back. Raises :class:`StoreError`."""
 
 
+class Passages(Protocol):
+    """The marks on copies of ours that a mail server asks about."""
+
+    async def use(self, claim: Claim) -> bool:
+        """Whether the mark is good, this once. Raises :class:`StoreError`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything a transaction works with."""
@@ -137,4 +144,5 @@ class Services:
     record: Callable[..., None]
     """Writes the log line and counts; see :mod:`gateway.records.transaction`."""
     releases: Releases | None = None
+    passages: Passages | None = None
     """None: released mail that comes again is not known."""

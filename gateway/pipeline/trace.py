@@ -28,6 +28,9 @@ _TOLD = re.compile(
 _PROOF = re.compile(
     rb"^x-civicgate-release-proof[ \t]*:([^\n]{0,998}(?:\n[ \t][^\n]{0,998}){0,9})", re.IGNORECASE | re.MULTILINE
 )
+_PASSAGE = re.compile(
+    rb"^x-civicgate-passage[ \t]*:([^\n]{0,998}(?:\n[ \t][^\n]{0,998}){0,9})", re.IGNORECASE | re.MULTILINE
+)
 _MOST_TOLD = 500
 _TOKEN = re.compile(r"[^A-Za-z0-9.:_/+-]")
 _MAX_HEADER = 1_048_576
@@ -65,6 +68,12 @@ class HeaderFacts:
         """The mark of an earlier release that the message claims, unfolded; ``""`` for none. Not believed here."""
         found = _PROOF.search(self._block)
         return " ".join(found[1].decode("ascii", "replace").split()) if found else ""
+
+    @property
+    def passage(self) -> str:
+        """The mark of a copy of ours that the message claims, unfolded; ``""`` for none. Not believed here."""
+        found = _PASSAGE.search(self._block)
+        return " ".join(found[1].decode("ascii", "replace").split()) or "-" if found else ""
 
     def _read(self) -> tuple[str, tuple[str, ...], bool]:
         """Only mail that goes to the store needs these: parsed when first asked for."""

@@ -18,7 +18,7 @@ from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.mishap import mishap
 from gateway.pipeline.outlet import Outlet
 from gateway.pipeline.recipients import RELAY_DENIED, mailbox, resolve
-from gateway.pipeline.released import known_again
+from gateway.pipeline.released import known_again, may_pass
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
 from gateway.policy import asked, decide, decide_early
@@ -228,7 +228,8 @@ class Transaction:
 
     async def _judge(self, envelope: Envelope, message: SpooledMessage, facts: HeaderFacts, record: Record) -> Reply:
         services = self._services
-        if services.rules.rules:
+        ours = self._outlet.server_decides and await may_pass(services, envelope, message, facts, record)
+        if services.rules.rules and not ours:
             findings = await self._findings(envelope, message)
             record.failures = findings.failures
             record.viruses = tuple(found.kind for found in findings.of(Check.VIRUS))

@@ -39,11 +39,12 @@ class Kind(Protocol):
     """For messages; holds no secret."""
     view: Mapping[str, Any]
     """Execution options that make a transaction a consistent view."""
-    queue: AbstractAsyncContextManager[Any]
-    """Where writes of this process wait for each other, if they do."""
 
     async def migrate(self) -> None:
         """Make or upgrade the schema; several processes may do so at once. Raises StoreError."""
+
+    def turn(self, *, alone: bool) -> AbstractAsyncContextManager[Any]:
+        """Where a write waits for others of this process, before it takes a connection."""
 
     async def begin(self, connection: AsyncConnection, *, alone: bool) -> str:
         """First statement of a write; returns the transaction's name when its fate can be asked for later, else ""."""
@@ -118,7 +119,7 @@ class Database:
                 finally:
                     await uninterrupted(connection.close())
             except FAULTS as error:
-                raise StoreError(f"the store's database cannot be read: {_why(error)}") from error
+                raise StoreError(f"the store's database {self.kind.place} cannot be read: {_why(error)}") from error
 
     async def _lend(self) -> AsyncConnection:
         opening = asyncio.ensure_future(self._open_one())
@@ -151,11 +152,12 @@ class Database:
         for left in reversed(range(TRIES)):
             try:
                 with self._counted():
-                    async with self.kind.queue:
+                    async with self.kind.turn(alone=alone):
                         return await self._transaction(work, alone=alone)
             except FAULTS as error:
                 if not left or not self.kind.is_conflict(error):
-                    raise StoreError(f"the store's database cannot be written: {_why(error)}") from error
+                    place = self.kind.place
+                    raise StoreError(f"the store's database {place} cannot be written: {_why(error)}") from error
             await asyncio.sleep(random.uniform(0.005, 0.05) * (TRIES - left))  # noqa: S311 - no secret
         raise AssertionError  # the last try returned or raised
 

@@ -82,7 +82,7 @@ class PostgresEngine:
         )
         event.listen(self.engine.sync_engine, "before_cursor_execute", _without_nul, retval=True)
         self.view = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        self.queue = contextlib.nullcontext()
+        self._alone = asyncio.Lock()
 
     async def _connect(self) -> Any:
         return await self.server.connect(self._busy_timeout)
@@ -99,6 +99,10 @@ class PostgresEngine:
         except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
             raise StoreError(f"the store {self.place} cannot be opened: {cause}") from error
+
+    def turn(self, *, alone: bool) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Who will write alone waits here first: one connection of the process waits for the lock, not all."""
+        return self._alone if alone else contextlib.nullcontext()
 
     async def begin(self, connection: AsyncConnection, *, alone: bool) -> str:
         """Take the lock of whoever writes alone; returns the transaction's number."""

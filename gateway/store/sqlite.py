@@ -37,11 +37,15 @@ class SqliteEngine:
         )
         _prepare(self.engine.sync_engine)
         self.view = {READ_ONLY: True}
-        self.queue = asyncio.Lock()
+        self._writer = asyncio.Lock()
 
     async def migrate(self) -> None:
         """Make or upgrade the file. Raises StoreError."""
         await asyncio.to_thread(migrate, self.path, self._busy_timeout)
+
+    def turn(self, *, alone: bool) -> asyncio.Lock:
+        """One write at a time."""
+        return self._writer
 
     async def begin(self, connection: AsyncConnection, *, alone: bool) -> str:
         """Nothing to do: every write is alone, and a commit always has an answer."""

@@ -255,3 +255,12 @@ store = Table(
     Column("value", Text, nullable=False),
 )
 """Facts about the store as a whole: ``bodies`` = the id of the place whose bodies these rows name."""
+
+passage = Table(
+    "passage",
+    metadata,
+    Column("nonce", Text, primary_key=True),
+    Column("used", Moment, nullable=False),
+    Index("passage_by_age", "used"),
+)
+"""Marks of copies that went through a mail server that asks us, each good for once."""

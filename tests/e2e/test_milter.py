@@ -77,7 +77,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Pa
         postfix = stack.enter_context(
             running_postfix(
                 "front.city.example",
-                {port: "", back: "-o smtpd_milters="},
+                {port: "", back: ""},  # what leaves our store is asked about again
                 {
                     "relayhost": f"[127.0.0.1]:{sink.port}",
                     "smtpd_milters": f"unix:{socket}",
@@ -179,3 +179,30 @@ def test_the_client_decides_the_direction(beside: Beside) -> None:
     assert "direction=inbound" in line
     assert f"client={OUTSIDE}" in line
     assert "queue_id=" in line
+
+
+def test_what_leaves_our_store_passes_once_more(beside: Beside) -> None:
+    """Released mail comes to Postfix by a port that asks us too: it passes by its mark, which nobody else ever sees."""
+    name = mark("released")
+    content = letter(name, sender=CLERK, to="everyone@city.example", text="Picnic on Friday.\n")
+    assert beside.send(CLERK, ["everyone@city.example"], content).startswith("250 ")
+    ident = beside.gateway.line_of(name).partition(" id=")[2].partition(" ")[0]
+    (item,) = beside.gateway.held_of(ident)
+    for approver in ("manager@city.example", "communications@city.example"):
+        beside.gateway.cli("hold", "approve", item["id"], "--as", approver)
+    got = beside.sink.wait_to("everyone@city.example", name.encode(), seconds=40)
+    assert b"ivicgate-Passage" not in got.content
+    assert len(beside.gateway.held_of(ident)) == 1
+    until(lambda: "our own copy" in beside.gateway.log, 10, "the mark was not used")
+
+
+def test_a_forged_mark_means_nothing(beside: Beside) -> None:
+    """A client's own mark of passage is taken off, and the rules apply."""
+    name = mark("forged")
+    content = letter(
+        name, "Hello.\n", CLERK, MAYOR, f"X-Civicgate-Passage: {'0' * 32}; t=1; n=1; h={'0' * 64}; m={'0' * 64}"
+    )
+    assert beside.send(CLERK, [MAYOR, "everyone@city.example"], content).startswith("250 ")
+    got = beside.sink.wait_to(MAYOR, name.encode(), seconds=40)
+    assert b"ivicgate-Passage" not in got.content
+    assert beside.held(name) == [["everyone@city.example"]]

@@ -1,4 +1,4 @@
 """Schema of the store, one revision a file."""
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision; a start that finds it in the database need not load alembic."""
