@@ -54,12 +54,19 @@ class Names:
         """Names that begin between the two offsets."""
         for row in _ROW.finditer(data, first, len(data) if last is None else last):
             at = row.start()
+            if b" " not in row[0] and self._is_ordinary(row[0]):  # most are: what begins a sentence
+                continue
             for gap in (*_BETWEEN.finditer(row[0]), None):
                 end = row.start() + gap.start() if gap else row.end()
                 found = self._judged(data, at, end)
                 if found is not None:
                     yield found
                 at = row.start() + gap.end() if gap else end
+
+    def _is_ordinary(self, word: bytes) -> bool:
+        """Whether a word that stands alone is no name, whatever stands around it."""
+        key = _key(word)
+        return len(word) < 2 or key in self._ordinary or key in self._never
 
     def _judged(self, data: bytes, start: int, end: int) -> Name | None:
         words = _words(data, start, end)
@@ -122,10 +129,14 @@ def _keys(words: tuple[str, ...]) -> frozenset[bytes]:
 def _words(data: bytes, start: int, end: int) -> list[_Word]:
     found, at = [], start
     for piece in data[start:end].split(b" "):
-        key = piece.lower().replace(b"\xe2\x80\x99", b"'").removesuffix(b"'s").strip(b"'.")
-        found.append(_Word(at, piece, key))
+        found.append(_Word(at, piece, _key(piece)))
         at += len(piece) + 1
     return found
+
+
+def _key(written: bytes) -> bytes:
+    """The word as the lists have it."""
+    return written.lower().replace(b"\xe2\x80\x99", b"'").removesuffix(b"'s").strip(b"'.")
 
 
 def _shouted(word: bytes) -> bool:
