@@ -2,7 +2,7 @@
 
 smtp-sink reads one session until its socket is empty; while somebody sends it 45 MB at full speed it answers nobody
 else for a fifth of a second. That is no property of who sends, so the measurement of latency uses this one, for all.
-Of one session it reads no more than :data:`_BURST` octets before all others had their turn: libuv alone would read 8 MB.
+Of one session it reads no more than :data:`_BURST` octets before all others had their turn: libuv would read 8 MB.
 Refuses nothing; run as ``python -m bench.taker PORT``.
 """
 
