@@ -47,8 +47,8 @@ def attest(console: str, item: str, link: NewLink | None) -> tuple[str, Markup]:
     where = f"{console}{PATH}{link.token}"
     text = (
         f"  {where}\n\n"
-        "It opens a page on which you confirm this, or take your message back. The link is\n"
-        "for you alone and works once."
+        "It opens a page on which you confirm this, or take your message back. The\n"
+        "link is for you alone and works once."
     )
     page = (
         f'<p><a class="button yes" href="{_url(where)}">Confirm, or take it back …</a></p>\n'

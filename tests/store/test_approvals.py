@@ -167,6 +167,15 @@ async def test_a_header_does_not_make_the_question_go_away(
     await held(replace(BASE, attestation="Official."), **changes)
     await outbox.drain()
     assert (await state(hold), sink.got) == (State.ATTESTING, [])
+    if "automatic" in changes:
+        await hold.desk.withdraw(Order(ITEM, ALICE))
+    else:
+        with pytest.raises(OperatorError, match="did not send"):
+            await hold.desk.withdraw(Order(ITEM, ""))
+        hold.core.clock.move(days=3)  # type: ignore[attr-defined]  # the test's own clock
+        assert await hold.desk.expire() == 1
+    await outbox.drain()
+    assert sink.got == []
 
 
 async def test_reminders(hold: Hold, held: Any, outbox: Outbox, sink: Any, clock: Any) -> None:
