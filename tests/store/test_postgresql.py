@@ -89,12 +89,14 @@ async def test_two_nodes_share_the_outbox(
             asyncio.create_task(Outbox(hold, next_hop(node), far.outbox, owner=f"node{node}").run())
             for node, hold in enumerate((one, two))
         ]
-        async with asyncio.timeout(60):
-            while (await one.queue_facts()).outbox:
-                await asyncio.sleep(0.05)
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        try:
+            async with asyncio.timeout(150):
+                while (await one.queue_facts()).outbox:
+                    await asyncio.sleep(0.1)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
         assert set(delivered.values()) == {1}
         assert sum(delivered.values()) == 200
         assert min(by.values()) > 20
