@@ -44,7 +44,7 @@ async def days(core: Core, count: int) -> tuple[Day, ...]:
         .group_by(ended, held.c.state)
     )
     async with core.database.read() as connection:
-        starts = {day: number for day, number in (await connection.execute(by_begin)).all()}
+        starts = {row[0]: row[1] for row in (await connection.execute(by_begin)).all()}
         ends = (await connection.execute(by_end)).all()
     found = []
     for day in range(first, today + 1):
@@ -62,7 +62,7 @@ async def outbox_ages(core: Core, bounds: Sequence[timedelta]) -> tuple[int, ...
     rank = case(*((outbox.c.created > now - bound, place) for place, bound in enumerate(bounds)), else_=len(bounds))
     query = select(rank, func.count()).where(outbox.c.state == OutboxState.WAITING).group_by(rank)
     async with core.database.read() as connection:
-        found = {place: number for place, number in (await connection.execute(query)).all()}
+        found = {row[0]: row[1] for row in (await connection.execute(query)).all()}
     return tuple(found.get(place, 0) for place in range(len(bounds) + 1))
 
 

@@ -117,7 +117,7 @@ class Listing:
         query = select(held.c.queue, func.count()).where(held.c.state.in_(sorted(states or OPEN)))
         async with self._core.database.read() as connection:
             found = (await connection.execute(query.group_by(held.c.queue).order_by(held.c.queue))).all()
-        return {queue: number for queue, number in found}  # noqa: C416 - rows are no pairs to the type checker
+        return {row[0]: row[1] for row in found}
 
     async def undecidable(self) -> int:
         """How many items wait that nobody whom the directory names could approve. Raises StoreError."""

@@ -363,7 +363,9 @@ class Hold(Strict):
     """Keep until the roles have decided."""
 
     queue: Id
-    approvers: Annotated[Approvers, BeforeValidator(_approvers), WithJsonSchema(_APPROVERS)] = Approvers.model_validate({"all": ()})
+    approvers: Annotated[Approvers, BeforeValidator(_approvers), WithJsonSchema(_APPROVERS)] = Approvers.model_validate(
+        {"all": ()}
+    )
     expires: Duration | None = None
     remind_after: Duration | None = None
     remind_every: Duration | None = None
