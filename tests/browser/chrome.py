@@ -9,7 +9,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 """``""``: the tests that need it are skipped."""
 
 
+ARGUMENTS = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+"""Inside a container as root it cannot have a sandbox of its own."""
+
+
 async def launch(play: Playwright) -> Browser:
-    """A browser without a window. Inside a container as root it cannot have a sandbox of its own."""
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    return await play.chromium.launch(executable_path=CHROMIUM, args=[*arguments, "--disable-dev-shm-usage"])
+    """A browser without a window."""
+    return await play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
