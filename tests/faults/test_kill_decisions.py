@@ -33,7 +33,7 @@ from tests.postgresql import WITHOUT, Cluster, programs
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
-ROUNDS = int(os.environ.get("CIVICGATE_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("CIVICGATE_ROUNDS", "6"))
 MINUTES = float(os.environ.get("CIVICGATE_MINUTES", "120"))
 """After so many the rounds end, however many they were."""
 CLIENTS = 2
