@@ -29,8 +29,8 @@ class Record:
     """Facts of one transaction, collected while it runs."""
 
     __slots__ = (
-        "actions", "envelope", "failures", "message_id", "notes", "problem", "queue_id", "recipients", "size", "times", "total",
-        "verdict", "viruses",
+        "actions", "envelope", "failures", "message_id", "notes", "problem", "queue_id", "recipients", "size", "times",
+        "total", "verdict", "viruses",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope, size: int, message_id: str, times: dict[str, float]) -> None:
@@ -128,23 +128,23 @@ class Recorder:
             "disposition": disposition,
             "reply": str(reply)[:300],
         }
-        if record.queue_id:
-            fields["queue_id"] = record.queue_id
-        if envelope.client.login:
-            fields["login"] = envelope.client.login
-        if matches:
-            fields["rules"] = ",".join(f"{m.rule}{'' if m.mode == 'enforce' else '(' + m.mode + ')'}" for m in matches)
-        if record.failures:
-            fields["failed_controls"] = "; ".join(f"{f.check} {f.reason}: {f.detail}" for f in record.failures)
-        if record.viruses:
-            fields["virus"] = ",".join(record.viruses)
-        if record.actions:
-            fields["actions"] = ",".join(record.actions)
-        if record.notes:
-            fields["notes"] = "; ".join(record.notes)
-        if record.problem:
-            fields["problem"] = record.problem
+        fields |= _told(record, matches)
         for stage, seconds in record.times.items():
             fields[f"{stage}_ms"] = round(seconds * 1000, 2)
         fields["total_ms"] = round(record.total * 1000, 2)
         return fields
+
+
+def _told(record: Record, matches: list[RuleMatch]) -> dict[str, str]:
+    """What is said only when there is something to say."""
+    found = {
+        "queue_id": record.queue_id,
+        "login": record.envelope.client.login,
+        "rules": ",".join(f"{m.rule}{'' if m.mode == 'enforce' else '(' + m.mode + ')'}" for m in matches),
+        "failed_controls": "; ".join(f"{f.check} {f.reason}: {f.detail}" for f in record.failures),
+        "virus": ",".join(record.viruses),
+        "actions": ",".join(record.actions),
+        "notes": "; ".join(record.notes),
+        "problem": record.problem,
+    }
+    return {name: text for name, text in found.items() if text}
