@@ -1,5 +1,6 @@
 """One-time links: what a letter lets its reader do, once, for one message; and the letters themselves as HTML."""
 
+import asyncio
 import email
 import html.parser
 import re
@@ -99,6 +100,17 @@ async def test_two_people_two_links(hold: Hold, keep: Any, outbox: Outbox, sink:
         (DORA, "one-time link"),
         (CARL, "one-time link"),
     ]
+
+
+async def test_a_double_click_decides_once(hold: Hold, keep: Any, outbox: Outbox, sink: Any) -> None:
+    """The same link four times at the same instant, beside another person's: each counts once, the rest is told."""
+    await keep()
+    await outbox.drain()
+    words = [token(sink, DORA)] * 4 + [token(sink, CARL)]
+    done = await asyncio.gather(*(hold.desk.approve(Order(link=word)) for word in words), return_exceptions=True)
+    assert sum(not isinstance(one, BaseException) for one in done) == 2
+    assert {one.problem for one in done if isinstance(one, LinkRefused)} <= {Problem.USED, Problem.OVER}
+    assert [entry.event for entry in await hold.history(ITEM)] == ["held", "approve", "complete"]
 
 
 async def test_a_link_rejects_too(hold: Hold, keep: Any, outbox: Outbox, sink: Any) -> None:
