@@ -55,8 +55,8 @@ def test_every_setting_stands_in_the_file_under_a_comment(path: tuple[str, ...])
     """A setting that is missing from the file, or that no words explain, fails."""
     if _is_empty(path):  # of what there is none as shipped, the comment above the list names each key
         listed = POSITIONS[path[: path.index("0")]][0] - 1
-        above = itertools.takewhile(lambda line: line.lstrip().startswith("#"), reversed(LINES[:listed]))
-        assert any(re.match(rf"\s*#   {path[-1]}  ", line) for line in above), f"{'.'.join(path)} is not explained"
+        words = itertools.takewhile(lambda line: line.lstrip().startswith("#"), reversed(LINES[:listed]))
+        assert any(re.match(rf"\s*#   {path[-1]}  ", line) for line in words), f"{'.'.join(path)} is not explained"
         return
     position = POSITIONS.get(tuple(int(step) if step.isdigit() else step for step in path))
     assert position is not None, f"{'.'.join(path)} is missing from {FILE}"
