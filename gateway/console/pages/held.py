@@ -111,7 +111,7 @@ def _link(wanted: Filter) -> Callable[..., dict[str, str]]:
     """Query values of this list with some of them changed; a change goes back to the first page."""
 
     def link(**changes: Any) -> dict[str, str]:
-        changed = replace(wanted, after="", **changes)
+        changed = replace(wanted, **{"after": "", **changes})
         values = {f.name: getattr(changed, f.name) for f in fields(changed)}
         return {name: "1" if value is True else str(value) for name, value in values.items() if value}
 

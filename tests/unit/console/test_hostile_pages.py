@@ -423,3 +423,19 @@ async def test_some_recipients_get_it_and_the_others_wait(city: Town) -> None:
     assert odd.status_code == 409
     assert done.headers["location"] == f"/items/{ident}?done=partly"
     assert [r.address for r in (await city.item(ident)).recipients] == ["mayor@city.example"]
+
+
+async def test_a_list_goes_on_page_after_page(city: Town) -> None:
+    """Every item is on one of the pages, none on two; an invented place is not found."""
+    for number in range(55):
+        await city.keep(f"Notice {number}", sender="many@vendor.example")
+    seen: list[str] = []
+    path = "/held?q=many@vendor.example&sort=created"
+    async with visitor(city, CABLE) as person:
+        while path:
+            page = (await person.get(path)).text
+            seen += re.findall(r'class="strong" href="/items/([^"]+)"', page)
+            following = re.search(r'href="([^"]+)" rel="next"', page)
+            path = html.unescape(following[1]) if following else ""
+        assert (await person.get("/held?after=nonsense")).status_code == 404
+    assert len(seen) == len(set(seen)) == 55
