@@ -329,6 +329,14 @@ async def test_two_uses_of_a_link_at_the_same_instant_are_one(accounts: Accounts
     assert sorted(type(one).__name__ for one in done) == ["OperatorError"] * 3 + ["str"]
 
 
+async def test_a_session_of_a_disabled_account_opens_nothing(accounts: Accounts) -> None:
+    """Also one that came into being in the same moment (the provider let the person in while the account was ended)."""
+    await accounts.people.add(CLERK, ACTOR)
+    await accounts.people.disable(CLERK, ACTOR)
+    secret = await accounts.sessions.start(CLERK, Stage.FULL, Visit(Method.OIDC))
+    assert await accounts.sessions.find(secret) is None
+
+
 @both
 async def test_two_promotions_of_a_session_are_one(accounts: Accounts) -> None:
     """The secret of a half login becomes one session, not two."""
