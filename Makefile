@@ -44,6 +44,10 @@ check: setup ## linters, types, layering, configuration and rule cases, document
 bench: setup ## measure this gateway beside Postfix, on this machine, one table
 	@exec $(BIN)/python -m bench $(ARGS)
 
+.PHONY: console-bench
+console-bench: setup ## measure the console's pages with 100 and 10,000 held items, beside each other
+	@exec $(BIN)/python -m bench.console $(ARGS)
+
 .PHONY: fuzz
 fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each (or ARGS='--minutes 2'), all at once
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet --only-binary :all: 'atheris>=3.0'
