@@ -166,7 +166,7 @@ def gateway(tmp_path: Path, nursery: Nursery, behind: Sink, cluster: Cluster | N
     store = {"directory": str(folder / "store"), "key_file": str(folder / "store" / "body.key")}
     if cluster is not None:
         store["database"] = cluster.url(cluster.create())
-    outbox = {"claim_timeout": "1 s", "poll_interval": "100 ms", "retry_first": "200 ms", "retry_longest": "1 s"}
+    outbox = {"claim_timeout": "5 s", "poll_interval": "100 ms", "retry_first": "200 ms", "retry_longest": "1 s"}
     with running_city(folder, nursery, behind.port, RULES, outbox=outbox, store=store, workers=3) as one:
         yield one
 
