@@ -18,6 +18,7 @@ from gateway.console.render import render
 from gateway.errors import OperatorError
 from gateway.hold.decide import Order, Reading
 from gateway.hold.links import Link, LinkRefused, Problem, Purpose
+from gateway.model.verdict import Mode
 
 _STATUS = {Problem.UNKNOWN: 404}
 _TITLES = {
@@ -51,7 +52,7 @@ async def _show(
     asked = Viewer(link.person)
     titles = {rule.id: rule.title for rule in services.rules.rules}
     texts = await clauses(services)
-    sources = dict.fromkeys(clause for match in item.matches for clause in match.source)
+    sources = dict.fromkeys(clause for match in item.matches if match.mode is Mode.ENFORCE for clause in match.source)
     attest = link.purpose is Purpose.ATTEST
     return render(
         request,
