@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gateway.console.context import Page, Refused, Services, Viewer
 from gateway.console.pages import counts
+from gateway.console.pages.asked import oversees
 from gateway.console.pages.showing import clauses, show
 from gateway.console.pages.words import Shown
 from gateway.model.verdict import Disposition, Mode
@@ -87,7 +88,7 @@ async def one(request: Request, viewer: Viewer, services: Services) -> Response:
         raise Refused(404, "No such rule", "There is no rule of this id. The list of rules shows what there is.")
     counted = await asyncio.to_thread(counts.read, services.settings.metrics.directory)
     texts = await clauses(services)
-    source = await asyncio.to_thread(_source, Path(rule.file))
+    source = await asyncio.to_thread(_source, Path(rule.file)) if oversees(viewer) else []
     return await show(
         request,
         viewer,
@@ -101,6 +102,7 @@ async def one(request: Request, viewer: Viewer, services: Services) -> Response:
         roles=rule.hold.roles if rule.hold else (),
         kinds=sorted({node.kind for node in rule.exceptions}),
         source=source,
+        sealed=not oversees(viewer),
         note=(getattr(rule.spec, "note", "") or "").strip(),
     )
 

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import __version__
-from gateway.console.context import Health, Page, Services, Viewer
+from gateway.console.context import Health, Page, Refused, Services, Viewer
 from gateway.console.pages import charts, counts, words
+from gateway.console.pages.asked import oversees
 from gateway.console.pages.showing import show
 from gateway.errors import CivicgateError
 from gateway.hold import QueueFacts, State, figures
@@ -50,7 +51,9 @@ class Queue:
 
 
 async def index(request: Request, viewer: Viewer, services: Services) -> Response:
-    """The page."""
+    """The page. Raises Refused for who neither administers nor holds a role."""
+    if not oversees(viewer):
+        raise Refused(403, "Not allowed", "This page is for administrators and holders of a role.")
     names = list(services.neighbours)
     asked = (ask(services.neighbours[name]) for name in names)
     found = asyncio.gather(*asked)

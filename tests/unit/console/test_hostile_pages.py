@@ -439,3 +439,14 @@ async def test_a_list_goes_on_page_after_page(city: Town) -> None:
             path = html.unescape(following[1]) if following else ""
         assert (await person.get("/held?after=nonsense")).status_code == 404
     assert len(seen) == len(set(seen)) == 55
+
+
+async def test_how_rules_look_for_things_is_not_for_everybody(city: Town) -> None:
+    """Who holds no role sees what a rule is for, not its source; and not the state of the system."""
+    for person, sees in ((HERALD, True), ("contractor@city.example", False)):
+        async with visitor(city, person) as someone:
+            page = await someone.get("/rules/passwords-in-mail")
+            state = await someone.get("/system")
+        assert page.status_code == 200
+        assert ("when:" in page.text) is sees
+        assert state.status_code == (200 if sees else 403)
