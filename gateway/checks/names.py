@@ -18,6 +18,8 @@ _WORD = _CAPITAL + rb"(?:\.|" + _LETTERS + rb")"
 _JOIN = rb" (?:(?:van|de|der|den|da|dos|del|la|von|al|el|bin|of|and|the) ){0,2}"
 _ROW = re.compile(rb"(?<![\w@/.:\x80-\xff-])%b(?:%b%b){0,7}(?![\w@])" % (_WORD, _JOIN, _WORD))
 _BETWEEN = re.compile(rb" (?:(?:and|of|the) ?)+ ?")
+_BEGIN = re.compile(rb"[A-Z\xc3-\xc5][A-Za-z\x80-\xc9]*")
+"""A word with a capital, as far as its first sign that is no letter."""
 _STREET = re.compile(rb"\d[A-Za-z]?\s?\Z")
 _BEHIND = re.compile(rb"\s{0,4}(?:\d|,? (?:Inc|LLC|Ltd|PLC|Corp|SA\b|AG\b|AB\b)| (?:street|avenue|road)\b)")
 _REACH = 60
@@ -49,12 +51,19 @@ class Names:
         self._ordinary = _keys(lists.ordinary)
         self._never = _keys(lists.never)
         self._behind = _keys(lists.behind)
+        self._begins = frozenset(found[0].lower() for key in self._given if (found := _BEGIN.match(key.capitalize())))
 
-    def find(self, data: bytes, first: int = 0, last: int | None = None) -> Iterator[Name]:
-        """Names that begin between the two offsets."""
-        for row in _ROW.finditer(data, first, len(data) if last is None else last):
+    def find(
+        self, data: bytes, first: int = 0, last: int | None = None, least: Confidence = Confidence.LOW
+    ) -> Iterator[Name]:
+        """Names that begin between the two offsets. ``least``: less sure ones are of no use and may be left out."""
+        last = len(data) if last is None else last
+        sure = least > Confidence.LOW
+        if sure and self._begins.isdisjoint(map(bytes.lower, _BEGIN.findall(data, first, last))):
+            return  # a sure one begins with a given name
+        for row in _ROW.finditer(data, first, last):
             at = row.start()
-            if b" " not in row[0] and self._is_ordinary(row[0]):  # most are: what begins a sentence
+            if b" " not in row[0] and (sure or self._is_ordinary(row[0])):  # most are: what begins a sentence
                 continue
             for gap in (*_BETWEEN.finditer(row[0]), None):
                 end = row.start() + gap.start() if gap else row.end()

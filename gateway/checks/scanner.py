@@ -6,7 +6,7 @@ no text and no matched value beyond the message; evidence is redacted. Refuses t
 """
 
 import hashlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -266,24 +266,41 @@ class Scanner:
         found = []
         for index, names in self._names.items():
             redaction = self.types[index].redaction
-            for first, last in self._where_needed(index, later, text.data, tally):
-                for name in names.find(text.data, first, last):
+            spans, least = self._where_needed(index, later, text.data, tally)
+            for first, last in spans:
+                for name in names.find(text.data, first, last, least):
                     key = text.data[name.start : name.end].decode("utf-8", "replace").casefold()
                     found.append(Sighting(index, key, name.confidence, name.start, name.end, redacted(redaction, key)))
         return found
 
     def _where_needed(
         self, index: int, later: Mapping[int, list[Sighting]], data: bytes, tally: Tally
-    ) -> list[tuple[int, int]]:
-        """Where a type must be looked for that others have as companion, or that a rule wants near another."""
+    ) -> tuple[list[tuple[int, int]], Confidence]:
+        """Where a type must be looked for that others have as companion, or that a rule wants near another; how sure.
+
+        A match that is as sure as can be needs no companion.
+        """
         if tally.names:
-            return [(0, len(data))]
+            return [(0, len(data))], Confidence.LOW
         id_ = self.types[index].id
-        near = [(self._places[a], q.within) for q in tally.near if q.other == id_ for a in q.types if a in self._places]
-        for other, type_ in enumerate(self.types):
-            if type_.companions and id_ in type_.companions.types:
-                near.append((other, type_.companions.unsure_within or type_.companions.within))
-        return spans_around(data, [(s.start, s.end, within) for n, within in near for s in later.get(n, ())])
+        asked = [q for q in tally.near if q.other == id_]
+        places = [
+            (s.start, s.end, q.within)
+            for q in asked for a in q.types if a in self._places for s in later.get(self._places[a], ())
+        ]  # fmt: skip
+        needing = [start for start, _, _ in places]
+        least = {q.confidence for q in asked}
+        for other, sightings in later.items():
+            companions = self.types[other].companions
+            if companions is not None and id_ in companions.types:
+                least.add(companions.confidence)
+                within = companions.unsure_within or companions.within
+                places += [(s.start, s.end, within) for s in sightings]
+                needing += [s.start for s in sightings if companions.required or s.confidence < Confidence.HIGH]
+        needing.sort()
+        spans = spans_around(data, places) if needing else []
+        held = [(first, last) for first, last in spans if bisect_left(needing, first) < bisect_right(needing, last)]
+        return held, min(least, default=Confidence.LOW)
 
     def _waiting(self, tally: Tally) -> frozenset[int]:
         """Types whose sightings are settled in the end: those that need each other, those whose places are asked."""
