@@ -79,8 +79,13 @@ class Judge:
     def patterns(self, tally: Tally, waiting: frozenset[int]) -> Iterator[Sighting]:
         """Those candidates that hold. ``waiting``: types of which the tally does not know everything yet."""
         sure: set[tuple[int, int, int]] = set()  # matches of which another pattern can say nothing new
+        last: dict[int, int] = {}
         for meanings, start, end in self._hits:
             for meaning in meanings:
+                if meaning.exact is not None:  # says where the match ends, wherever Hyperscan saw an end
+                    if last.get(id(meaning)) == start:
+                        continue
+                    last[id(meaning)] = start
                 pattern = meaning.pattern
                 if pattern is None:
                     found = _word(meaning, self._data, end)
