@@ -180,7 +180,7 @@ class Gateway:
         self.pipeline = Pipeline(services)
         self._counting = asyncio.create_task(self._count())
         self._outbox = asyncio.create_task(
-            Outbox(self._hold, self._deliver, settings.outbox, asked=bool(settings.milter.listeners)).run()
+            Outbox(self._hold, self._deliver, settings.outbox, asked=settings.milter.next_hop_asks).run()
         )
         with contextlib.suppress(NextHopError):
             await self.next_hop.probe()

@@ -186,6 +186,8 @@ class MilterSettings(Slice):
     """For the answer to MAIL and RCPT; Postfix waits 30 s."""
     message_timeout: Seconds = 270.0
     """For the verdict and the changes; Postfix waits 300 s."""
+    next_hop_asks: bool = False
+    """The next hop asks us too: copies from the store carry a mark that lets them pass, once."""
     idle_timeout: Seconds = 3600.0
     max_connections: int = Field(default=1000, ge=1)
 

@@ -106,7 +106,7 @@ class Outbox:
     def __init__(
         self, hold: Hold, deliver: Deliver, settings: OutboxSettings, owner: str = "", *, asked: bool = False
     ) -> None:
-        """``asked``: a mail server asks us about its mail, perhaps the next hop too (the milter front is on)."""
+        """``asked``: the next hop asks us about its mail (``milter.next_hop_asks``)."""
         self._asked = asked
         self._hold, self._core, self._deliver, self._settings = hold, hold.core, deliver, settings
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

@@ -93,7 +93,7 @@ def test_sendmail_loses_the_held_recipient_only(asked: Asked, port: int) -> None
     name = mark("sm-hold")
     content = letter(name, to="everyone@city.example", text="Picnic.\n")
     assert send(port, CLERK, ["everyone@city.example", MAYOR], content).startswith("250 ")
-    (got,) = asked.sink.wait(name.encode(), seconds=40)
+    got = asked.sink.wait_to(MAYOR, name.encode(), seconds=40)
     assert [path.partition("<")[2].partition(">")[0] for path in got.rcpts] == [MAYOR]
     ident = asked.gateway.line_of(name).partition(" id=")[2].partition(" ")[0]
     assert [item["recipients"] for item in asked.gateway.held_of(ident)] == [["everyone@city.example"]]
