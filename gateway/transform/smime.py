@@ -70,6 +70,7 @@ class Enveloper:
             # Nothing public closes a pipe that is full and that nobody will read; wait() would wait for it for ever.
             process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
             await process.wait()
+            await asyncio.sleep(0)  # the pipes' ends are told in the loop's next turn: not after the loop has closed
 
 
 async def _converse(process: asyncio.subprocess.Process, entity: Iterable[Piece], lines: "_Base64Lines") -> None:
