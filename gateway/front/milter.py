@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
+from functools import cache
 from typing import cast
 
 from gateway.errors import ClientError
@@ -29,24 +30,19 @@ from gateway.wire.command import PathArgument, parse_path
 from gateway.wire.data import BdatDecoder
 from gateway.wire.milter import Action, Answer, Decoder, Event, MilterError, Protocol, Step
 
-EDITS = Action.ADD_HEADER | Action.CHANGE_HEADER | Action.CHANGE_BODY | Action.DELETE_RECIPIENT
+EDITS = int(Action.ADD_HEADER | Action.CHANGE_HEADER | Action.CHANGE_BODY | Action.DELETE_RECIPIENT)
 """What a verdict may ask of the server."""
-_SPOKEN = Protocol.NO_UNKNOWN | Protocol.NO_DATA | Protocol.LEADING_SPACE
-_SILENT = (
-    Protocol.SILENT_CONNECT
-    | Protocol.SILENT_HELO
-    | Protocol.SILENT_HEADER
-    | Protocol.SILENT_END_OF_HEADER
-    | Protocol.SILENT_BODY
-)
-_CONTENT = Protocol.NO_HEADER | Protocol.NO_END_OF_HEADER | Protocol.NO_BODY
+_SPOKEN = int(Protocol.NO_UNKNOWN | Protocol.NO_DATA | Protocol.LEADING_SPACE)
 _SILENCE = {
-    Step.CONNECT: Protocol.SILENT_CONNECT,
-    Step.HELO: Protocol.SILENT_HELO,
-    Step.HEADER: Protocol.SILENT_HEADER,
-    Step.END_OF_HEADER: Protocol.SILENT_END_OF_HEADER,
-    Step.BODY: Protocol.SILENT_BODY,
+    Step.CONNECT: int(Protocol.SILENT_CONNECT),
+    Step.HELO: int(Protocol.SILENT_HELO),
+    Step.HEADER: int(Protocol.SILENT_HEADER),
+    Step.END_OF_HEADER: int(Protocol.SILENT_END_OF_HEADER),
+    Step.BODY: int(Protocol.SILENT_BODY),
 }
+_SILENT = sum(_SILENCE.values())
+_CONTENT = int(Protocol.NO_HEADER | Protocol.NO_END_OF_HEADER | Protocol.NO_BODY)
+_SILENT_BODY, _SKIP, _LEADING_SPACE = int(Protocol.SILENT_BODY), int(Protocol.SKIP), int(Protocol.LEADING_SPACE)
 _MESSAGE = frozenset({Step.MAIL, Step.RCPT, Step.DATA, Step.HEADER, Step.END_OF_HEADER, Step.BODY, Step.END_OF_BODY})
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
@@ -57,6 +53,7 @@ _BROKEN = Reply.of(451, "4.3.0", "Local problem, please try again later")
 _NO_PATH = Reply.of(501, "5.5.4", "That is not a mail address as RFC 5321 writes it")
 _PROGRESS = 20.0
 """Seconds after which a server that waits for a verdict hears that it is still being made."""
+_CONTINUE = wire.packet(Answer.CONTINUE)
 _PENDING = 256 * 1024
 """Octets that wait behind an answer before the socket is left alone."""
 
@@ -88,8 +85,10 @@ class MilterSession(asyncio.Protocol):
         self._heard = 0.0
         self._admitted = self._draining = self._paused = False
         self._step = Step.OPTIONS
-        self._actions = Action(0)
-        self._protocol = Protocol(0)
+        self._actions = 0
+        self._quiet: frozenset[Step] = frozenset()
+        """Steps that get no answer."""
+        self._leading_space = self._skips = False
         self._macros: dict[Step, dict[str, str]] = {}
         self._peer: wire.Peer | None = None
         self._helo = ""
@@ -294,13 +293,14 @@ class MilterSession(asyncio.Protocol):
     def _negotiate(self, offered: wire.Options) -> None:
         """Ask for the steps that the rules need, and say to which we shall not answer."""
         wanted = _SPOKEN | _SILENT
-        if Protocol.SILENT_BODY not in offered.protocol:
-            wanted |= Protocol.SKIP
+        if not offered.protocol & _SILENT_BODY:
+            wanted |= _SKIP
         if not self._pipeline.services.rules.rules:
             wanted |= _CONTENT
-        self._actions = EDITS & offered.actions
-        self._protocol = wanted & offered.protocol
-        self._out.append(wire.options(min(offered.version, wire.VERSION), self._actions, self._protocol))
+        self._actions, agreed = EDITS & offered.actions, wanted & offered.protocol
+        self._quiet = _quiet_steps(agreed)
+        self._leading_space, self._skips = bool(agreed & _LEADING_SPACE), bool(agreed & _SKIP)
+        self._out.append(wire.options(min(offered.version, wire.VERSION), self._actions, agreed))
 
     # --- one message ---------------------------------------------------------------------------------------------
 
@@ -351,9 +351,11 @@ class MilterSession(asyncio.Protocol):
 
     def _field(self, name: bytes, value: bytes) -> bytes:
         """One field as it stands in the message: servers hand lines over parted by LF, some without the first space."""
-        if Protocol.LEADING_SPACE not in self._protocol and value[:1] not in (b"\t", b""):
+        if not self._leading_space and value[:1] not in (b"\t", b""):
             value = b" " + value
-        return name + b":" + value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + b"\r\n"
+        if b"\n" in value:
+            value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        return b"%b:%b\r\n" % (name, value)
 
     def _content(self, chunk: bytes, step: Step | None) -> Coroutine[object, object, None] | None:
         """Octets of the message. The first ones wait until the policy has said where to stop reading."""
@@ -381,7 +383,7 @@ class MilterSession(asyncio.Protocol):
         if step is None:
             return
         if self._receiver.refusal is not None and step is Step.BODY and self._is_answered(step):
-            self._answer(step, Answer.SKIP if Protocol.SKIP in self._protocol else Answer.CONTINUE)
+            self._answer(step, Answer.SKIP if self._skips else Answer.CONTINUE)
         else:
             self._answer(step, Answer.CONTINUE)
 
@@ -449,7 +451,7 @@ class MilterSession(asyncio.Protocol):
     def edit(self, change: HeaderEdit) -> None:
         """Change the header."""
         value = change.value.replace(b"\r\n", b"\n")
-        if Protocol.LEADING_SPACE not in self._protocol and value[:1] == b" ":
+        if not self._leading_space and value[:1] == b" ":
             value = value[1:]
         match change.change:
             case Change.INSERT:  # the server's own trace field, which we do not see, stays on top
@@ -484,16 +486,13 @@ class MilterSession(asyncio.Protocol):
 
     # --- answers -------------------------------------------------------------------------------------------------
 
-    def _is_quiet(self, step: Step) -> bool:
-        return step in _SILENCE and _SILENCE[step] in self._protocol
-
     def _is_answered(self, step: Step) -> bool:
-        return not self._is_quiet(step)
+        return step not in self._quiet
 
     def _answer(self, step: Step, answer: Answer) -> None:
-        if self._is_answered(step):
+        if step not in self._quiet:
             wire.check(step, answer)
-            self._out.append(wire.packet(answer))
+            self._out.append(_CONTINUE if answer is Answer.CONTINUE else wire.packet(answer))
 
     def _edit(self, answer: Answer, packet: bytes) -> None:
         wire.check(Step.END_OF_BODY, answer)
@@ -524,3 +523,9 @@ def _path(event: Event, keyword: str, known: frozenset[str]) -> PathArgument:
     if path is None:
         raise ClientError("no path", _NO_PATH)
     return path
+
+
+@cache
+def _quiet_steps(agreed: int) -> frozenset[Step]:
+    """The steps to which the server expects no answer."""
+    return frozenset(step for step, flag in _SILENCE.items() if agreed & flag)
