@@ -1,10 +1,14 @@
 """Every page in a real browser: no barrier, nothing loaded from elsewhere, no error, no sideways scrolling."""
 
+import hashlib
+
 import pytest
 from playwright.async_api import Browser
 
+from gateway.accounts import Method, Stage, Visit, totp
 from gateway.console.context import Who
 from gateway.console.routes import ROUTES
+from gateway.store.events import Actor
 from tests.browser.looking import VIEWS, window
 from tests.browser.pages import Place
 from tests.browser.town import CABLE, HERALD, MANAGER, Town
@@ -28,7 +32,7 @@ ELSEWHERE = {
     "/account/totp/off", "/account/totp/picture.svg", "/health", "/items/{item}/parts/{part}", "/login/code",
     "/login/oidc", "/login/oidc/callback", "/logged-out", "/setup/{token}", "/static/{name}",
 }  # fmt: skip
-"""No pages, or pages behind a step that the tests of login take."""
+"""No pages, or pages behind a step of a login, which have a test of their own below."""
 
 
 LEFT_OUT = {"html"}
@@ -58,6 +62,51 @@ async def test_no_page_has_a_barrier(browser: Browser, city: Town, places: dict[
                         problems.append(f"{wide} px too wide")
                     if problems:
                         wrong[name] = problems
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("view", list(VIEWS))
+async def test_no_step_of_a_login_has_a_barrier(browser: Browser, city: Town, view: str) -> None:
+    """The pages that need a step before them: a wrong password, the code, a new account's link, the second factor."""
+    person, actor = f"{view}@city.example", Actor("test")
+    people, secret = city.accounts.people, totp.from_digest(hashlib.sha256(view.encode()).hexdigest())
+    await people.add(person, actor)
+    link, _ = await people.make_link(person, actor)
+    await people.set_password(person, f"correct horse battery {view}", actor)
+    await people.enrol(person, secret, totp.code_at(secret, totp.step_at(city.clock())), actor)
+    half = await city.accounts.sessions.start(person, Stage.CODE, Visit(Method.PASSWORD, "192.0.2.99", "a browser"))
+    fresh, _ = await people.make_link(person, actor)
+    assert link != fresh
+    paths = {
+        "code": ("/login/code", half),
+        "setup": (f"/setup/{fresh}", ""),
+        "setup-used": (f"/setup/{link}", ""),
+        "totp-off": ("/account/totp/off", await city.cookie(person)),
+        "logged-out": ("/logged-out", ""),
+    }
+    wrong: dict[str, object] = {}
+    async with window(browser, city, "", **VIEWS[view]) as found:
+
+        async def look(name: str) -> None:
+            problems = await found.violations(colours=view != "phone", structure=view != "dark")
+            if wide := await found.too_wide():
+                problems.append(f"{wide} px too wide")
+            if problems:
+                wrong[name] = problems
+
+        for name, (path, cookie) in paths.items():
+            await found.page.context.clear_cookies()
+            if cookie:
+                await found.page.context.add_cookies([{"name": "civicgate", "value": cookie, "url": city.url}])
+            await found.page.goto(city.url + path)
+            await look(name)
+        await found.page.context.clear_cookies()
+        await found.page.goto(f"{city.url}/login")
+        await found.page.fill("[name=address]", person)
+        await found.page.fill("[name=password]", "wrong")
+        async with found.page.expect_navigation():
+            await found.page.keyboard.press("Enter")
+        await look("wrong-password")
     assert wrong == {}
 
 
