@@ -181,9 +181,9 @@ async def test_the_object_store_is_gone_and_comes_back(
         assert sink.got == []
         objects.start()
         await hold.accept(acceptance("T3"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await hold.queue_facts()).outbox:
-                clock.move(seconds=250)  # the first attempts failed: due again later; but no claim may run out meanwhile
+                clock.move(seconds=250)  # the first attempts failed: due later; no claim may run out meanwhile
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(4):
                         while (await hold.queue_facts()).outbox:
