@@ -22,6 +22,7 @@ from tests.unit.console.visiting import visitor
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = "<script>alert(1)</script>"
 BREAK = "\"'><img src=x onerror=alert(1)>"
+AUTHOR = "Mallory </title><script>alert(2)</script><img src=x onerror=alert(2)>"
 TURNED = "invoice\u202efdp.exe"
 
 
@@ -58,6 +59,9 @@ async def hostile(city: Town) -> str:
         f"{SCRIPT}<iframe src=//evil.example></iframe><a href='javascript:alert(1)'>x</a><svg onload=alert(1)>" + BREAK
     )
     data = letter(SCRIPT + BREAK, SCRIPT, body, BREAK.replace('"', "") + TURNED)
+    author = f'From: "{AUTHOR}"'.encode()
+    assert data.startswith(b"From: Chris Clerk")
+    data = data.replace(b"From: Chris Clerk", author, 1)
     ident = await city.keep(SCRIPT + BREAK + TURNED, data, evidence=SCRIPT)
     await city.hold.desk.comment(Order(ident, MANAGER, comment=SCRIPT + BREAK, os_user=SCRIPT))
     return ident
@@ -67,7 +71,7 @@ async def hostile(city: Town) -> str:
     "path", ["/", "/held", "/items/{}", "/items/{}/history"], ids=["first", "list", "item", "record"]
 )
 async def test_mail_writes_no_markup_into_a_page(city: Town, path: str) -> None:
-    """Subject, sender, file name, evidence, text and comments with markup are shown, and are no markup."""
+    """Subject, author, file name, evidence, text and comments with markup are shown, and are no markup."""
     ident = await hostile(city)
     async with visitor(city, MANAGER) as person:
         text = (await person.get(path.format(ident))).text
@@ -77,6 +81,8 @@ async def test_mail_writes_no_markup_into_a_page(city: Town, path: str) -> None:
     assert reader.found & {"script", "img", "object", "embed"} == set()
     assert not [name for name in reader.attributes if name.startswith("on")]
     assert html.escape(SCRIPT) in text
+    assert "alert(2)" not in text or html.escape(AUTHOR) in text
+    assert "alert(2)" in text or path != "/items/{}", "the author's name is on the item's page"
     assert "\u202e" not in text
 
 
