@@ -545,6 +545,9 @@ async def test_the_whole_story_with_a_real_server(
     for person in ("dora@city.example", "carl@city.example"):
         await hold.desk.approve(Order("T1-h1", person))
     await until(lambda: len(handler.got) == 9)
+    async with asyncio.timeout(10):  # the server has the mail before the outbox has its reply
+        while (await hold.desk.read("T1-h1")).item.state is not State.RELEASED:
+            await asyncio.sleep(0.02)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     sent = {tuple(envelope.rcpt_tos): envelope for envelope in handler.got}
