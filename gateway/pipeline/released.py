@@ -8,7 +8,7 @@ import hashlib
 from functools import partial
 
 from gateway.errors import StoreError
-from gateway.hold.proof import Claim
+from gateway.hold.marks import Claim
 from gateway.model.envelope import Envelope
 from gateway.model.verdict import Disposition, Verdict
 from gateway.pipeline.services import Services

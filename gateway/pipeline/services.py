@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.directory import Directory
-from gateway.hold.proof import Claim
+from gateway.hold.marks import Claim
 from gateway.hold.values import Acceptance
 from gateway.model.envelope import Client, Envelope, ExceptionRecord
 from gateway.model.finding import Check, ControlFailure, Finding, Questions

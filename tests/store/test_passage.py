@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.hold.marks import Claim
 from gateway.hold.passage import FIELD, GOOD_FOR
-from gateway.hold.proof import Claim
 from gateway.hold.store import Hold
 from tests.store.conftest import Clock
 
