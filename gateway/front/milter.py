@@ -9,53 +9,38 @@ server's ``milter_default_action`` must be ``tempfail`` for what cannot be answe
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from dataclasses import replace
-from functools import cache
 from typing import cast
 
 from gateway.errors import ClientError
+from gateway.front.agreement import Agreement, agree
+from gateway.front.edits import ServerEdits
+from gateway.front.hearsay import Hearsay, forward_path, reverse_path
 from gateway.front.limits import Admission
 from gateway.front.receiver import Receiver
 from gateway.metrics import CONNECTIONS_REFUSED, SMTP_ERRORS
-from gateway.model.envelope import Client, Recipient
+from gateway.model.envelope import Client
 from gateway.model.reply import Reply
 from gateway.pipeline import Pipeline, Transaction
 from gateway.pipeline.mishap import mishap
-from gateway.pipeline.recipients import mailbox
-from gateway.pipeline.rewriting import Change, HeaderEdit
 from gateway.settings import MilterListenerSettings, MilterSettings
 from gateway.wire import milter as wire
-from gateway.wire.command import PathArgument, parse_path
 from gateway.wire.data import BdatDecoder
-from gateway.wire.milter import Action, Answer, Decoder, Event, MilterError, Protocol, Step
-
-EDITS = int(Action.ADD_HEADER | Action.CHANGE_HEADER | Action.CHANGE_BODY | Action.DELETE_RECIPIENT)
-"""What a verdict may ask of the server."""
-_SPOKEN = int(Protocol.NO_UNKNOWN | Protocol.NO_DATA | Protocol.LEADING_SPACE)
-_SILENCE = {
-    Step.CONNECT: int(Protocol.SILENT_CONNECT),
-    Step.HELO: int(Protocol.SILENT_HELO),
-    Step.HEADER: int(Protocol.SILENT_HEADER),
-    Step.END_OF_HEADER: int(Protocol.SILENT_END_OF_HEADER),
-    Step.BODY: int(Protocol.SILENT_BODY),
-}
-_SILENT = sum(_SILENCE.values())
-_CONTENT = int(Protocol.NO_HEADER | Protocol.NO_END_OF_HEADER | Protocol.NO_BODY)
-_SILENT_BODY, _SKIP, _LEADING_SPACE = int(Protocol.SILENT_BODY), int(Protocol.SKIP), int(Protocol.LEADING_SPACE)
-_MESSAGE = frozenset({Step.MAIL, Step.RCPT, Step.DATA, Step.HEADER, Step.END_OF_HEADER, Step.BODY, Step.END_OF_BODY})
-_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
-_RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
-"""What the store keeps for a later delivery; others are the server's own affair."""
+from gateway.wire.milter import Answer, Decoder, Event, MilterError, Step
 
 _LATE = Reply.of(451, "4.7.1", "The policy could not be asked in time, please try again later")
 _BROKEN = Reply.of(451, "4.3.0", "Local problem, please try again later")
-_NO_PATH = Reply.of(501, "5.5.4", "That is not a mail address as RFC 5321 writes it")
+_ANEW = Reply.of(421, "4.3.2", "The policy has changed since you connected, please connect again")
 _PROGRESS = 20.0
 """Seconds after which a server that waits for a verdict hears that it is still being made."""
 _CONTINUE = wire.packet(Answer.CONTINUE)
 _PENDING = 256 * 1024
 """Octets that wait behind an answer before the socket is left alone."""
+_EMPTY = 64
+"""Octets for which a packet counts beside its data: it costs memory, too."""
+_HEADER_KEPT = 64 * 1024
+"""Octets of header fields that are kept until the header ends; more of them go to the spool as they come."""
 
 
 class MilterSession(asyncio.Protocol):
@@ -84,20 +69,15 @@ class MilterSession(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._admitted = self._draining = self._paused = False
-        self._step = Step.OPTIONS
-        self._actions = 0
-        self._quiet: frozenset[Step] = frozenset()
-        """Steps that get no answer."""
-        self._leading_space = self._skips = False
-        self._macros: dict[Step, dict[str, str]] = {}
-        self._peer: wire.Peer | None = None
-        self._helo = ""
+        self._agreed = Agreement()
+        self._told = Hearsay()
         self._transaction: Transaction | None = None
-        self._paths: dict[str, set[str]] = {}
-        """How the server named each mailbox."""
+        self._edits: ServerEdits | None = None
         self._fields: list[bytes] = []
+        self._kept = 0
+        """Octets of the fields."""
+        self._in_header = False
         self._receiver: Receiver | None = None
-        self._discarded = False
 
     # --- transport -----------------------------------------------------------------------------------------------
 
@@ -134,7 +114,7 @@ class MilterSession(asyncio.Protocol):
         try:
             for event in self._decoder.feed(data):
                 self._events.append(event)
-                self._waiting += len(event.data)
+                self._waiting += len(event.data) + _EMPTY
         except MilterError as error:
             self._out_of_step(error)
             return
@@ -159,7 +139,8 @@ class MilterSession(asyncio.Protocol):
         quiet = self._loop.time() - self._heard
         if self._task is None and quiet >= self._settings.idle_timeout:
             CONNECTIONS_REFUSED.labels("timeout").inc()
-            self.cut()
+            if self._transport is not None:
+                self._transport.abort()  # not close: what a dead server has not read would never be written
             return
         self._timer = self._loop.call_later(max(1.0, self._settings.idle_timeout - quiet), self._tick)
 
@@ -186,7 +167,7 @@ class MilterSession(asyncio.Protocol):
         """Take events until one needs to wait for something. Answers leave together."""
         while self._events and self._task is None and self._transport is not None:
             event = self._events.popleft()
-            self._waiting -= len(event.data)
+            self._waiting -= len(event.data) + _EMPTY
             try:
                 work = self._take(event)
             except MilterError as error:
@@ -243,25 +224,24 @@ class MilterSession(asyncio.Protocol):
         if step is Step.BODY:
             return self._content(event.data, step)
         if step is Step.HEADER:
-            name, value = wire.read_header(event)
-            self._fields.append(self._field(name, value))
-            self._answer(step, Answer.CONTINUE)
-        elif step is Step.MACROS:
+            return self._header(event)
+        work = None
+        if step is Step.MACROS:
             what, macros = wire.read_macros(event)
             if what is not None:
-                self._macros[what] = macros
+                self._told.macros(what, macros)
         elif step is Step.MAIL:
-            self._forget_message()
-            return self._mail(event)
+            self._forget_message(Step.MAIL)
+            work = self._mail(event)
         elif step is Step.RCPT:
-            return self._rcpt(event)
+            work = self._rcpt(event)
         elif step is Step.END_OF_HEADER:
-            return self._content(b"", step)
+            work = self._content(b"", step)
         elif step is Step.END_OF_BODY:
-            return self._end(event.data)
+            work = self._end(event.data)
         else:
             self._take_rest(event)
-        return None
+        return work
 
     def _take_rest(self, event: Event) -> None:
         """What comes once a connection, or is no part of a message."""
@@ -270,21 +250,18 @@ class MilterSession(asyncio.Protocol):
             case Step.OPTIONS:
                 self._negotiate(wire.read_options(event))
             case Step.CONNECT:
-                self._peer = wire.read_peer(event)
+                self._told.connect(wire.read_peer(event))
                 self._answer(step, Answer.CONTINUE)
             case Step.HELO:
-                self._helo = "".join(event.strings())
+                self._told.helo("".join(event.strings()))
                 self._answer(step, Answer.CONTINUE)
             case Step.DATA | Step.UNKNOWN:
                 self._answer(step, Answer.CONTINUE)
             case Step.ABORT:
                 self._forget_message()
-                for known in _MESSAGE:
-                    self._macros.pop(known, None)
             case Step.QUIT_AND_STAY:
                 self._forget_message()
-                self._macros.clear()
-                self._peer, self._helo = None, ""
+                self._told.forget()
             case _:
                 self._forget_message()
                 if self._transport is not None:
@@ -292,66 +269,56 @@ class MilterSession(asyncio.Protocol):
 
     def _negotiate(self, offered: wire.Options) -> None:
         """Ask for the steps that the rules need, and say to which we shall not answer."""
-        wanted = _SPOKEN | _SILENT
-        if not offered.protocol & _SILENT_BODY:
-            wanted |= _SKIP
-        if not self._pipeline.services.rules.rules:
-            wanted |= _CONTENT
-        self._actions, agreed = EDITS & offered.actions, wanted & offered.protocol
-        self._quiet = _quiet_steps(agreed)
-        self._leading_space, self._skips = bool(agreed & _LEADING_SPACE), bool(agreed & _SKIP)
-        self._out.append(wire.options(min(offered.version, wire.VERSION), self._actions, agreed))
+        self._agreed = agree(offered, content=bool(self._pipeline.services.rules.rules))
+        self._out.append(self._agreed.encode())
 
     # --- one message ---------------------------------------------------------------------------------------------
 
     def _client(self) -> Client:
-        peer = self._peer or wire.Peer("", "", 0)
-        login = self._macro("auth_authen")
-        tls = " ".join(word for word in (self._macro("tls_version"), self._macro("cipher")) if word)
-        name = self._macro("client_name") or peer.name
-        client = Client(
-            address=self._macro("client_addr") or peer.address,
-            port=peer.port,
-            name="" if name.startswith("[") or name == "unknown" else name,
-            helo=self._helo,
-            login=login,
-            protocol="ESMTP",
-            tls=tls,
-        )
-        return replace(client, inside=self._pipeline.inside(client, self._listener.direction))
-
-    def _macro(self, name: str) -> str:
-        """The newest value of a macro: servers send some with one step, some with another."""
-        for step in (Step.END_OF_BODY, Step.RCPT, Step.MAIL, Step.HELO, Step.CONNECT):
-            value = self._macros.get(step, {}).get(name)
-            if value:
-                return value
-        return ""
+        client = self._told.client()
+        return replace(client, inside=self._pipeline.inside(client, self._listener.direction, local=self._told.local))
 
     async def _mail(self, event: Event) -> None:
-        path = _path(event, "FROM:", _MAIL_PARAMETERS)
-        transaction = self._pipeline.begin_beside(self._client(), self)
+        if self._pipeline.services.rules.rules and not self._agreed.content:
+            # rules were loaded since: this server would send us nothing that they could look at
+            self._refuse(Step.MAIL, _ANEW)
+            return
+        path = reverse_path(event)
+        edits = ServerEdits(self._agreed, self._out, self._drained)
+        transaction = self._pipeline.begin_beside(self._client(), edits)
         refusal = await transaction.mail(path)
         if refusal is not None:
             self._refuse(Step.MAIL, refusal)
+            self._told.forget_message()
             return
-        self._transaction = transaction
+        self._transaction, self._edits, self._in_header = transaction, edits, True
         self._answer(Step.MAIL, Answer.CONTINUE)
 
     async def _rcpt(self, event: Event) -> None:
-        if self._transaction is None:
+        if self._transaction is None or self._edits is None:
             raise MilterError("a recipient without a sender")
-        path = _path(event, "TO:", _RCPT_PARAMETERS)
+        path = forward_path(event)
         reply = await self._transaction.recipient(path)
         if reply.positive:
-            self._paths.setdefault(mailbox(path.address), set()).add(event.strings()[0])
+            self._edits.name(path.address, event.strings()[0])
             self._answer(Step.RCPT, Answer.CONTINUE)
         else:
             self._refuse(Step.RCPT, reply)
 
+    def _header(self, event: Event) -> Coroutine[object, object, None] | None:
+        if not self._in_header:
+            raise MilterError("a header field outside of a header")
+        field = self._field(*wire.read_header(event))
+        self._fields.append(field)
+        self._kept += len(field)
+        if self._kept > _HEADER_KEPT:
+            return self._spill()
+        self._answer(Step.HEADER, Answer.CONTINUE)
+        return None
+
     def _field(self, name: bytes, value: bytes) -> bytes:
         """One field as it stands in the message: servers hand lines over parted by LF, some without the first space."""
-        if not self._leading_space and value[:1] not in (b"\t", b""):
+        if not self._agreed.leading_space and value[:1] not in (b"\t", b""):
             value = b" " + value
         if b"\n" in value:
             value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
@@ -359,21 +326,33 @@ class MilterSession(asyncio.Protocol):
 
     def _content(self, chunk: bytes, step: Step | None) -> Coroutine[object, object, None] | None:
         """Octets of the message. The first ones wait until the policy has said where to stop reading."""
-        if self._receiver is None:
+        if self._receiver is None or self._in_header:
             return self._begin(chunk, step)
         self._keep(chunk, step)
         return None
 
     async def _begin(self, chunk: bytes, step: Step | None) -> None:
+        """The header is over."""
+        self._fields.append(b"\r\n")
+        self._in_header = False
+        await self._write_fields()
+        self._keep(chunk, step)
+
+    async def _spill(self) -> None:
+        """A header larger than any that people write: not ours to keep in memory."""
+        await self._write_fields()
+        self._answer(Step.HEADER, Answer.CONTINUE)
+
+    async def _write_fields(self) -> None:
         transaction = self._transaction
         if transaction is None:
             raise MilterError("content without a sender")
-        limit, too_large = await transaction.cutoff()
-        self._receiver = Receiver(transaction.new_spool(), BdatDecoder(), limit, too_large, self._loop.time())
-        self._fields.append(b"\r\n")
+        if self._receiver is None:
+            limit, too_large = await transaction.cutoff()
+            self._receiver = Receiver(transaction.new_spool(), BdatDecoder(), limit, too_large, self._loop.time())
         self._receiver.bdat(b"".join(self._fields))
         self._fields.clear()
-        self._keep(chunk, step)
+        self._kept = 0
 
     def _keep(self, chunk: bytes, step: Step | None) -> None:
         """``step`` None: the server does not wait for an answer here."""
@@ -383,17 +362,17 @@ class MilterSession(asyncio.Protocol):
         if step is None:
             return
         if self._receiver.refusal is not None and step is Step.BODY and self._is_answered(step):
-            self._answer(step, Answer.SKIP if self._skips else Answer.CONTINUE)
+            self._answer(step, Answer.SKIP if self._agreed.skips else Answer.CONTINUE)
         else:
             self._answer(step, Answer.CONTINUE)
 
     async def _end(self, chunk: bytes) -> None:
         """All octets are here: the verdict is the answer."""
-        transaction = self._transaction
-        if transaction is None:
+        transaction, edits = self._transaction, self._edits
+        if transaction is None or edits is None:
             raise MilterError("an end without a beginning")
-        transaction.queue_id = self._macro("i")
-        if self._receiver is None:
+        transaction.queue_id = self._told.macro("i")
+        if self._in_header:
             await self._begin(chunk, None)
         else:
             self._keep(chunk, None)
@@ -415,7 +394,7 @@ class MilterSession(asyncio.Protocol):
         if not reply.positive:
             self._refuse(Step.END_OF_BODY, reply)
         else:
-            self._answer(Step.END_OF_BODY, Answer.DISCARD if self._discarded else Answer.ACCEPT)
+            self._answer(Step.END_OF_BODY, Answer.DISCARD if edits.discarded else Answer.ACCEPT)
         self._transaction = None
         self._forget_message()
 
@@ -425,78 +404,28 @@ class MilterSession(asyncio.Protocol):
             self._answer(Step.END_OF_BODY, Answer.PROGRESS)
             self._flush()
 
-    def _forget_message(self) -> None:
+    def _forget_message(self, beginning: Step | None = None) -> None:
+        """``beginning``: the step with which another one begins; its macros are there already."""
+        self._told.forget_message(beginning)
         transaction, self._transaction = self._transaction, None
         receiver, self._receiver = self._receiver, None
+        self._edits, self._in_header = None, False
         self._fields.clear()
-        self._paths.clear()
-        self._discarded = False
+        self._kept = 0
         if receiver is not None:
             receiver.abort()
         if transaction is not None:
             transaction.abort()
 
-    # --- what the pipeline asks of the server --------------------------------------------------------------------
-
-    @property
-    def can_edit(self) -> bool:
-        """Whether the server agreed to all changes that a verdict may ask for."""
-        return self._actions == EDITS
-
-    def remove(self, recipient: Recipient) -> None:
-        """Take a recipient out, as the server named it."""
-        for said in sorted(self._paths[mailbox(recipient.address)]):
-            self._edit(Answer.DELETE_RECIPIENT, wire.delete_recipient(said))
-
-    def edit(self, change: HeaderEdit) -> None:
-        """Change the header."""
-        value = change.value.replace(b"\r\n", b"\n")
-        if not self._leading_space and value[:1] == b" ":
-            value = value[1:]
-        match change.change:
-            case Change.INSERT:  # the server's own trace field, which we do not see, stays on top
-                self._edit(Answer.INSERT_HEADER, wire.insert_header(change.number + 1, change.name, value))
-            case Change.APPEND:
-                self._edit(Answer.ADD_HEADER, wire.add_header(change.name, value))
-            case Change.REPLACE | Change.REMOVE:
-                self._edit(Answer.CHANGE_HEADER, wire.change_header(change.name, change.number, value))
-
-    async def replace_body(self, pieces: Iterator[bytes | memoryview]) -> None:
-        """Another body, in packets that every server takes. A message that becomes empty still has a body."""
-        sent = False
-        for piece in pieces:
-            for at in range(0, len(piece), wire.CHUNK):
-                self._edit(Answer.REPLACE_BODY, wire.packet(Answer.REPLACE_BODY, bytes(piece[at : at + wire.CHUNK])))
-                sent = True
-                if len(self._out) > 8:
-                    await self._drained()
-        if not sent:
-            self._edit(Answer.REPLACE_BODY, wire.packet(Answer.REPLACE_BODY, b"\r\n"))
-
-    def discard(self) -> None:
-        """Nobody is left."""
-        self._discarded = True
-
-    async def _drained(self) -> None:
-        self._flush()
-        if self._transport is None:
-            raise ConnectionResetError
-        if self._writable is not None:
-            await self._writable
-
     # --- answers -------------------------------------------------------------------------------------------------
 
     def _is_answered(self, step: Step) -> bool:
-        return step not in self._quiet
+        return step not in self._agreed.quiet
 
     def _answer(self, step: Step, answer: Answer) -> None:
-        if step not in self._quiet:
+        if step not in self._agreed.quiet:
             wire.check(step, answer)
             self._out.append(_CONTINUE if answer is Answer.CONTINUE else wire.packet(answer))
-
-    def _edit(self, answer: Answer, packet: bytes) -> None:
-        wire.check(Step.END_OF_BODY, answer)
-        self._out.append(packet)
 
     def _refuse(self, step: Step, reply: Reply) -> None:
         wire.check(step, Answer.REPLY)
@@ -505,27 +434,15 @@ class MilterSession(asyncio.Protocol):
         else:
             self._out.append(wire.packet(Answer.TEMPFAIL))
 
+    async def _drained(self) -> None:
+        self._flush()
+        if self._transport is None:
+            raise ConnectionResetError
+        if self._writable is not None:
+            await self._writable
+
     def _flush(self) -> None:
         if self._out and self._transport is not None:
             with contextlib.suppress(OSError):
                 self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
         self._out.clear()
-
-
-def _path(event: Event, keyword: str, known: frozenset[str]) -> PathArgument:
-    """The address of MAIL or RCPT with the parameters that we keep. Raises ClientError, MilterError."""
-    words = event.strings()
-    if not words:
-        raise MilterError(f"{event.step.name} without an address")
-    address = words[0] if words[0].startswith("<") else f"<{words[0]}>"
-    kept = [word for word in words[1:] if word.partition("=")[0].upper() in known]
-    path = parse_path(f"{keyword}{' '.join((address, *kept))}", keyword)
-    if path is None:
-        raise ClientError("no path", _NO_PATH)
-    return path
-
-
-@cache
-def _quiet_steps(agreed: int) -> frozenset[Step]:
-    """The steps to which the server expects no answer."""
-    return frozenset(step for step, flag in _SILENCE.items() if agreed & flag)

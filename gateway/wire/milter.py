@@ -196,6 +196,8 @@ class Peer:
     address: str
     """IP address; ``""`` for a unix socket and for what the server does not know."""
     port: int
+    local: bool = False
+    """It came to the server by a unix socket."""
 
 
 class Decoder:
@@ -265,7 +267,7 @@ def read_peer(event: Event) -> Peer:
     host = name.decode("utf-8", "surrogateescape")
     family = rest[:1]
     if family not in b"46":
-        return Peer(host, "", 0)
+        return Peer(host, "", 0, family == b"L")
     if len(rest) < 4 or rest[-1:] != b"\0":
         raise MilterError("a connection without an address")
     address = rest[3:-1].decode("ascii", "replace")

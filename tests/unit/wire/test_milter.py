@@ -125,7 +125,7 @@ def test_what_a_server_offers() -> None:
     [
         (b"far.example\x004\x00\x19203.0.113.9\0", milter.Peer("far.example", "203.0.113.9", 25)),
         (b"[2001:db8::1]\x006\x00\x19IPv6:2001:db8::1\0", milter.Peer("[2001:db8::1]", "2001:db8::1", 25)),
-        (b"localhost\0L\x00\x00/run/x\0", milter.Peer("localhost", "", 0)),
+        (b"localhost\0L\x00\x00/run/x\0", milter.Peer("localhost", "", 0, local=True)),
         (b"unknown\0U", milter.Peer("unknown", "", 0)),
     ],
     ids=["ipv4", "ipv6", "unix", "unknown"],
