@@ -48,6 +48,9 @@ async def listed(args: argparse.Namespace, hold: Hold) -> int:
     head = ("ID", "QUEUE", "FROM", "TO", "SIZE", "AGE", "LEFT", "STATE")
     held = all(item.state is State.HELD for item in items)  # as nearly always: the place is needed
     print(table(head[:-1], [row[:-1] for row in rows]) if held else table(head, rows))
+    for item in items:
+        if item.unreadable:
+            complain(shown(f"Note: {item.unreadable}", 300))
     return 0
 
 
@@ -182,6 +185,7 @@ def plain(item: HeldItem) -> dict[str, object]:
         "escalated": item.escalated,
         "changed": item.changed,
         "expires": item.expires,
+        "unreadable": item.unreadable,
     }
 
 

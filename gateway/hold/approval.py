@@ -1,7 +1,7 @@
 """Who may decide a held item, and when enough have: pure logic over the directory's answers.
 
-Refuses the sender in every guise (as holder, as deputy, and through a deputy of the sender's own), and a person who
-would fill two roles.
+Refuses the sender in every guise (as holder, as deputy, and through a deputy of the sender's own), a person who would
+fill two roles, and one person's right that would fill two: by that person and by a deputy, or by two deputies.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -77,6 +77,16 @@ class Slot:
     """True when the fallback role had to be asked, because too few hold the role."""
     why: tuple[tuple[str, str], ...] = ()
     """Of those who do not hold the role themselves: person, and why they are asked (``deputy of …``)."""
+    rights: frozenset[tuple[str, str]] = frozenset()
+    """Person, and in whose right; who is not named here acts in their own."""
+
+    def rights_of(self, person: str) -> frozenset[str]:
+        """In whose right this person fills the role: their own, or that of each whom they stand in for."""
+        return frozenset(whose for who, whose in self.rights if who == person) or frozenset({person})
+
+
+Offer = Iterable[str] | Mapping[str, frozenset[str]]
+"""The roles that an approval counts for, or these with the people in whose right it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +130,22 @@ class Needs:
         """The roles that a person can fill."""
         return tuple(slot.role for slot in self.slots if person in slot.people)
 
-    def missing(self, offers: Mapping[str, Iterable[str]]) -> tuple[Slot, ...]:
-        """What stays open when these people (person -> roles that count for it) have approved: the fewest that can be.
+    def rights_of(self, person: str) -> dict[str, frozenset[str]]:
+        """The roles that a person can fill, and in whose right."""
+        return {slot.role: slot.rights_of(person) for slot in self.slots if person in slot.people}
 
+    def missing(self, offers: Mapping[str, Offer]) -> tuple[Slot, ...]:
+        """What stays open when these people have approved: the fewest that can be.
+
+        ``offers``: person -> the roles that count for it; with the rights when they are not those of today.
         A choice that is not made yet is one slot for each approval, with the roles that are left and all their people.
         """
         by_role = {slot.role: slot for slot in self.slots}
+        whole = {person: self._rights(person, offer) for person, offer in offers.items()}
         best: list[Slot] | None = None
         for picked in product(*(combinations(choice.roles, choice.count) for choice in self.choices)):
             wanted = [*self.required, *(role for roles in picked for role in roles)]
-            filled = assign(wanted, offers)
+            filled = fill_places(wanted, whole)
             left = [by_role[role] for role in self.required if role not in filled]
             for choice, roles in zip(self.choices, picked, strict=True):
                 taken = [role for role in roles if role in filled]
@@ -137,6 +153,12 @@ class Needs:
             if best is None or len(left) < len(best):
                 best = left
         return self.slots if best is None else tuple(best)  # a choice that cannot be made is never a made one
+
+    def _rights(self, person: str, offer: Offer) -> Mapping[str, frozenset[str]]:
+        if isinstance(offer, Mapping):
+            return offer
+        today = self.rights_of(person)
+        return {role: today.get(role, frozenset({person})) for role in offer}
 
 
 def _either(choice: Choice, taken: Sequence[str], by_role: Mapping[str, Slot]) -> Slot:
@@ -235,7 +257,7 @@ class Resolver:
             if deputy not in self._barred and deputy not in holders
         ]
         why = tuple((deputy, f"deputy of {holder}") for deputy, holder in standing)
-        return Slot(role, holders | {deputy for deputy, _ in standing}, why=why)
+        return Slot(role, holders | {deputy for deputy, _ in standing}, why=why, rights=frozenset(standing))
 
     def _filled(self, needs: Needs) -> Needs:
         if needs.possible and all(slot.people for slot in needs.slots if slot.role in needs.required):
@@ -269,12 +291,26 @@ def _with(slot: Slot, spare: Slot) -> Slot:
     why = tuple(
         (p, f"asked as {spare.role}, because too few hold the role") for p in sorted(spare.people - slot.people)
     )
-    return Slot(slot.role, slot.people | spare.people, fallback=True, why=slot.why + why)
+    return Slot(slot.role, slot.people | spare.people, fallback=True, why=slot.why + why, rights=_joined(slot, spare))
 
 
 def _more(slot: Slot, other: Slot, words: str) -> Slot:
     why = tuple((person, words) for person in sorted(other.people - slot.people))
-    return replace(slot, people=slot.people | other.people, why=slot.why + why)
+    return replace(slot, people=slot.people | other.people, why=slot.why + why, rights=_joined(slot, other))
+
+
+def _joined(*slots: Slot) -> frozenset[tuple[str, str]]:
+    return frozenset((who, whose) for slot in slots for who in slot.people for whose in slot.rights_of(who))
+
+
+def covers(given: str, role: str) -> bool:
+    """Whether an approval that was given as ``given`` counts for ``role``: who answered for lists a and b did for a."""
+    if given == role:
+        return True
+    lists = f"{LIST_OWNERS}:"
+    if not given.startswith(lists) or not role.startswith(lists):
+        return False
+    return set(role.removeprefix(lists).split("+")) <= set(given.removeprefix(lists).split("+"))
 
 
 def assign(roles: Sequence[str], offers: Mapping[str, Iterable[str]]) -> dict[str, str]:
@@ -297,3 +333,50 @@ def assign(roles: Sequence[str], offers: Mapping[str, Iterable[str]]) -> dict[st
     for person in offers:
         place(person, set())
     return filled
+
+
+def fill_places(roles: Sequence[str], offers: Mapping[str, Mapping[str, frozenset[str]]]) -> dict[str, str]:
+    """Role -> person, as many as can be, with each person and each person's right filling one.
+
+    ``offers``: person -> role -> in whose right. As :func:`assign`, unless somebody fills a role in another's right.
+    """
+    filled = assign(roles, offers)
+    if all(offers[person][role] == {person} for role, person in filled.items()):
+        return filled
+    wanted = list(dict.fromkeys(roles))
+    some = _distinct(wanted, offers)
+    ways = {role: [(p, r) for p in some for r in sorted(offers[p].get(role, ()))] for role in wanted}
+    return _most(sorted(wanted, key=lambda role: (len(ways[role]), role)), ways, {}, frozenset(), {})
+
+
+def _most(
+    roles: Sequence[str],
+    ways: Mapping[str, Sequence[tuple[str, str]]],
+    filled: dict[str, str],
+    used: frozenset[str],
+    best: dict[str, str],
+) -> dict[str, str]:
+    """The largest set of places that can be filled beside ``filled``; ``used`` are the rights that are taken."""
+    if len(filled) + len(roles) <= len(best):
+        return best
+    if not roles:
+        return filled
+    first, rest = roles[0], roles[1:]
+    for person, right in ways[first]:
+        if person not in filled.values() and right not in used:
+            best = _most(rest, ways, {**filled, first: person}, used | {right}, best)
+    return _most(rest, ways, filled, used, best)
+
+
+def _distinct(roles: Sequence[str], offers: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
+    """Of people who can do the very same in their own right, as many as could ever be needed."""
+    lent = {right for person, mine in offers.items() for rights in mine.values() for right in rights - {person}}
+    alike: dict[object, int] = {}
+    kept = []
+    for person, mine in offers.items():
+        own = all(rights == {person} for rights in mine.values()) and person not in lent
+        key = frozenset(role for role in roles if role in mine) if own else person
+        alike[key] = alike.get(key, 0) + 1
+        if alike[key] <= len(roles):
+            kept.append(person)
+    return kept

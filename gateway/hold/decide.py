@@ -33,6 +33,7 @@ from gateway.hold.reading import (
     entitled,
     follow,
     read,
+    read_as,
     record,
     said_by,
     unchanged,
@@ -62,6 +63,8 @@ class Verdict:
     """An approval that is about to be written."""
 
     said: Decision
+    counted: tuple[Decision, ...]
+    """With those given before that still count."""
     missing: tuple[Slot, ...]
     part: Parting | None
     """The recipients that it is not for."""
@@ -116,9 +119,13 @@ class Desk:
         allow: Allowance | None = None,
     ) -> Outcome:
         for _ in range(TRIES):
-            order, reading = await begin(self._core, asked)
+            order, whole = await begin(self._core, asked)
+            entitled(self._core, whole, order)
+            check_digest(whole.item, order.digest)
+            part = parting.plan(self._core, whole, only, rest) if only and whole.item.state is State.HELD else None
+            # who is asked can depend on the recipients: what counts is who is asked for those that are left
+            reading = read_as(self._core, part.kept, whole.said) if part is not None else whole
             person, roles = entitled(self._core, reading, order)
-            check_digest(reading.item, order.digest)
             needed, missing = reading.missing(), reading.missing({person: roles})
             useless = bool(needed) and len(missing) == len(needed)  # nothing needed: a role was lost and came back
             before = next((d for d in reading.said if d.person == person and d.verdict == "approve"), None)
@@ -128,11 +135,11 @@ class Desk:
             self._check(reading, alone=alone)
             if useless:
                 raise OperatorError(_no_use(reading, person, roles, missing))
-            part = parting.plan(self._core, reading, only, rest) if only else None
-            item = part.kept if part is not None else reading.item
+            item = reading.item
             said = allowing.noted(said_by(item, "approve", person, roles, order, self._core.clock()), item, allow)
+            counted = (*(d for d in reading.counting if d.person != person), said)
             try:
-                added = await self._approve(reading, Verdict(said, missing, part, order.link))
+                added = await self._approve(whole, Verdict(said, counted, missing, part, order.link))
             except Moved:
                 continue
             return await self._outcome(order.item, missing, added)
@@ -152,11 +159,10 @@ class Desk:
         core, said, part = self._core, verdict.said, verdict.part
         now, complete = said.at, not verdict.missing
         item = part.kept if part is not None else reading.item
-        counted = [*(d for d in reading.counting if d.person != said.person), said]
         if complete:
             await self._verify(reading)
-        letters = core.post.approved(item, counted, said.person, now) if complete else []
-        records = allowing.agreed(counted, item, now) if complete else ()
+        letters = core.post.approved(item, verdict.counted, said.person, now) if complete else []
+        records = allowing.agreed(verdict.counted, item, now) if complete else ()
         async with core.staged(letters, item.id) as staged, parting.staged(core, reading, part, said) as parted:
 
             async def work(connection: AsyncConnection) -> None:

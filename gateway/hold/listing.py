@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError, StoreError
 from gateway.hold import rows, values
-from gateway.hold.approval import Directory, Needs, Question, Resolver, identity
+from gateway.hold.approval import Directory, Needs, Question, Resolver, covers, identity
 from gateway.hold.core import Core
 from gateway.hold.index import base, question
 from gateway.hold.states import OPEN, State
@@ -185,20 +185,26 @@ class Listing:
         for start in range(0, len(unknown), 1000):
             some = and_(held.c.state == State.HELD, held.c.parties.in_(unknown[start : start + 1000]))
             one = select(func.min(held.c.id)).where(some).group_by(held.c.parties)
-            query = rows.with_messages(select(held).where(held.c.id.in_(one)))
-            for row in (await connection.execute(query)).mappings():
-                with suppress(StoreError):  # one that cannot be read waits for nobody, and keeps no other from anybody
-                    self._questions[row["parties"]] = question(rows.joined_item(row))
+            await self._learn_from(connection, held.c.id.in_(one))
+        for parties in unknown:
+            if parties not in self._questions:  # the one that stood for them cannot be read: one of the others can
+                await self._learn_from(connection, and_(held.c.state == State.HELD, held.c.parties == parties), 20)
+
+    async def _learn_from(self, connection: AsyncConnection, which: ColumnElement[bool], most: int = 1000) -> None:
+        query = rows.with_messages(select(held).where(which).order_by(held.c.id).limit(most))
+        for row in (await connection.execute(query)).mappings():
+            with suppress(StoreError):  # one that cannot be read waits for nobody, and keeps no other from anybody
+                self._questions[row["parties"]] = question(rows.joined_item(row))
 
     async def _said(self, connection: AsyncConnection, person: str, needs: Mapping[str, Needs]) -> set[str]:
         """Of items on which somebody has said yes: those that need nothing of this person any more."""
         columns = (held.c.id, held.c.parties, decision.c.person, decision.c.roles, decision.c.at)
         this_round = and_(decision.c.item == held.c.id, decision.c.round == held.c.round)
         query = select(*columns).join(decision, this_round).where(held.c.state == State.HELD)
-        by_item: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {}
+        by_item: dict[str, tuple[str, dict[str, Mapping[str, frozenset[str]]]]] = {}
         for ident, parties, who, roles, at in (await connection.execute(query)).all():
             if parties in needs:
-                counted = self._counted(needs[parties], parties, who, values.load_strings(roles), at)
+                counted = self._counted(needs[parties], parties, who, roles, at)
                 by_item.setdefault(ident, (parties, {}))[1].update({who: counted} if counted else {})
         return {
             ident
@@ -206,14 +212,23 @@ class Listing:
             if person in offers or not any(person in slot.people for slot in needs[parties].missing(offers))
         }
 
-    def _counted(self, needs: Needs, parties: str, who: str, roles: Sequence[str], at: datetime) -> tuple[str, ...]:
+    def _counted(self, needs: Needs, parties: str, who: str, roles: str, at: datetime) -> Mapping[str, frozenset[str]]:
         """The roles that an approval fills: those that its giver holds now, or held on its day as deputy."""
-        now = tuple(role for role in roles if role in needs.roles_of(who))
+        try:
+            said = values.load_strings(roles)
+        except StoreError:
+            return {}  # a decision that cannot be read fills nothing, and hides no other item
+        now = _of(needs, who, said)
         if now or at.astimezone().date() == self._resolved.day:
             return now
         core = self._core
         then = Resolver(self._questions[parties], core.directory, core.settings.fallback_role, at).needs()
-        return tuple(role for role in roles if role in then.roles_of(who))
+        return _of(then, who, said)
+
+
+def _of(needs: Needs, who: str, said: Sequence[str]) -> Mapping[str, frozenset[str]]:
+    rights = needs.rights_of(who)
+    return {role: rights[role] for role in rights if any(covers(given, role) for given in said)}
 
 
 def _place(item: HeldItem, sort: Sort) -> str:

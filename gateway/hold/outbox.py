@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import CivicgateError, StoreError, TransformError
+from gateway.errors import CivicgateError, OperatorError, StoreError, TransformError
 from gateway.hold import rows
 from gateway.hold.core import Core
 from gateway.hold.letters import Refusal
@@ -199,7 +199,11 @@ class Outbox:
             row = await rows.claim(connection, self._owner, now, until)
             if row is not None and row.kind is OutboxKind.RELEASE:
                 await alone(connection)
-                item = await rows.item_by_id(connection, row.item)
+                try:
+                    item = await rows.item_by_id(connection, row.item)
+                except (StoreError, OperatorError) as error:  # else it would stop every claim after it
+                    await rows.aside(connection, row.id, now, str(error))
+                    return None
                 if item.state is State.APPROVED:
                     await rows.move(connection, item, Event.START, now, GATEWAY)
             return row

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import OperatorError
 from gateway.hold import links, rows, values
 from gateway.hold.access import is_sender
-from gateway.hold.approval import Needs, Slot, identity
+from gateway.hold.approval import Needs, Offer, Slot, covers, identity
 from gateway.hold.core import Core
 from gateway.hold.links import Link, Purpose
 from gateway.hold.rows import Moved
@@ -63,8 +63,9 @@ class Reading:
     needs: Needs
     said: tuple[Decision, ...]
     """Decisions of this round."""
-    standing: Mapping[str, tuple[str, ...]]
-    """Person -> roles of the item that an approval fills: those whose giver holds them now, or did on its day."""
+    standing: Mapping[str, Mapping[str, frozenset[str]]]
+    """Person -> roles of the item that an approval fills, those whose giver holds them now or did on its day, and in
+    whose right."""
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -78,7 +79,8 @@ class Reading:
 
     def missing(self, extra: Mapping[str, tuple[str, ...]] | None = None) -> tuple[Slot, ...]:
         """The slots that the approvals so far, and ``extra`` (person -> roles), leave open."""
-        return self.needs.missing({d.person: self.standing[d.person] for d in self.counting} | dict(extra or {}))
+        offers: dict[str, Offer] = {d.person: self.standing[d.person] for d in self.counting}
+        return self.needs.missing(offers | dict(extra or {}))
 
 
 async def read(core: Core, ident: str) -> Reading:
@@ -89,17 +91,25 @@ async def read(core: Core, ident: str) -> Reading:
 
 async def _read(core: Core, connection: AsyncConnection, ident: str) -> Reading:
     item = await rows.item_by_id(connection, ident)
-    said = await rows.decisions(connection, ident, item.round)
+    return read_as(core, item, await rows.decisions(connection, ident, item.round))
+
+
+def read_as(core: Core, item: HeldItem, said: Sequence[Decision]) -> Reading:
+    """What these decisions mean for the item: also for one that is about to be there."""
     needs = core.needs(item)
     standing = {d.person: _standing(core, item, needs, d) for d in said if d.verdict == "approve"}
-    return Reading(item, needs, said, standing)
+    return Reading(item, needs, tuple(said), standing)
 
 
-def _standing(core: Core, item: HeldItem, needs: Needs, said: Decision) -> tuple[str, ...]:
+def _standing(core: Core, item: HeldItem, needs: Needs, said: Decision) -> Mapping[str, frozenset[str]]:
     """Who is no director any more approves nothing as one; whose time as deputy has ended since, has approved."""
-    then = core.needs(item, said.at)
-    held = {*needs.roles_of(said.person), *then.roles_of(said.person)}
-    return tuple(role for role in said.roles if role in held)
+    now, then = needs.rights_of(said.person), core.needs(item, said.at).rights_of(said.person)
+    nobody = frozenset[str]()
+    return {
+        role: now.get(role, nobody) | then.get(role, nobody)
+        for role in {**now, **then}
+        if any(covers(given, role) for given in said.roles)
+    }
 
 
 async def begin(core: Core, order: Order, purpose: Purpose = Purpose.DECIDE) -> tuple[Order, Reading]:

@@ -1,6 +1,6 @@
 """Rows to values and back, and the two statements that everything hinges on: ``move`` and ``claim``."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.hold.values import (
     OutboxRow,
     OutboxState,
 )
-from gateway.model.envelope import Recipient
+from gateway.model.envelope import Client, Direction, Recipient
 from gateway.model.verdict import Transform
 from gateway.store import events
 from gateway.store.events import Actor
@@ -53,7 +53,7 @@ def _item_of(row: Any, facts: MessageFacts) -> HeldItem:
     return HeldItem(
         id=row["id"],
         message=facts,
-        state=State(row["state"]),
+        state=values.known(State, row["state"]),
         queue=row["queue"],
         round=row["round"],
         recipients=values.load_recipients(row["recipients"]),
@@ -75,7 +75,7 @@ def _outbox_of(row: Any, facts: MessageFacts) -> OutboxRow:
     return OutboxRow(
         id=row["id"],
         message=facts,
-        kind=OutboxKind(row["kind"]),
+        kind=values.known(OutboxKind, row["kind"]),
         item=row["item"] or "",
         recipients=values.load_recipients(row["recipients"]),
         transforms=values.load_transforms(row["transforms"]),
@@ -100,23 +100,89 @@ def with_messages(query: Select[Any]) -> Select[Any]:
 
 
 def joined_item(row: Any) -> HeldItem:
-    """A row of :func:`with_messages`."""
-    return _item_of(row, facts_of({column.name: row[f"m_{column.name}"] for column in message.c}))
+    """A row of :func:`with_messages`. Raises StoreError, which names the item, when a value of it cannot be read."""
+    try:
+        return _item_of(row, facts_of({column.name: row[f"m_{column.name}"] for column in message.c}))
+    except StoreError as error:
+        raise StoreError(f"held item {row['id']} cannot be read: {error.detail}") from error
+
+
+def listed_item(row: Any) -> HeldItem:
+    """As :func:`joined_item`; of a row that cannot be read, what can be, shown as a damaged item with its id.
+
+    For lists only: who decides or delivers reads it again, and is told why it cannot be read.
+    """
+    try:
+        return joined_item(row)
+    except StoreError as error:
+        return _unreadable(row, error.detail)
+
+
+def _unreadable(row: Any, why: str) -> HeldItem:
+    facts = MessageFacts(
+        id=row["message"],
+        received=row["m_received"],
+        client=Client(""),
+        reverse_path=row["m_reverse_path"],
+        parameters=(),
+        size=row["m_size"],
+        sha256=row["m_sha256"],
+        body=row["m_body"],
+        message_id=row["m_message_id"],
+        subject=row["m_subject"],
+        authors=(),
+        automatic=True,
+    )
+    try:
+        recipients = values.load_recipients(row["recipients"])
+    except StoreError:
+        recipients = (Recipient("(cannot be read)", Direction.INTERNAL),)
+    return HeldItem(
+        id=row["id"],
+        message=facts,
+        state=State.DAMAGED,
+        queue=row["queue"],
+        round=row["round"],
+        recipients=recipients,
+        orders=(),
+        transforms=(),
+        matches=(),
+        audience=row["audience"],
+        created=row["created"],
+        changed=row["changed"],
+        expires=row["expires"],
+        version=row["version"],
+        unreadable=why,
+    )
 
 
 async def item_by_id(connection: AsyncConnection, ident: str) -> HeldItem:
-    """One held item. Raises OperatorError when there is none."""
+    """One held item. Raises OperatorError when there is none, StoreError when it cannot be read."""
+    return joined_item(await _row(connection, ident))
+
+
+async def place_of(connection: AsyncConnection, ident: str) -> HeldItem:
+    """Where an item stands, for a move that does not depend on what else the row says: also of one half unreadable.
+
+    Raises OperatorError when there is none, StoreError when not even its state can be read.
+    """
+    row = await _row(connection, ident)
+    found = listed_item(row)
+    return replace(found, state=values.known(State, row["state"])) if found.unreadable else found
+
+
+async def _row(connection: AsyncConnection, ident: str) -> Any:
     query = with_messages(select(held).where(held.c.id == ident))
     row = (await connection.execute(query)).mappings().first()
     if row is None:
         raise OperatorError(f"There is no held item {ident}. «civicgate hold list» shows what there is.")
-    return joined_item(row)
+    return row
 
 
 async def items(connection: AsyncConnection, query: Select[Any]) -> tuple[HeldItem, ...]:
-    """The items that a select over ``held`` finds."""
+    """The items that a select over ``held`` finds, for lists: one that cannot be read is among them as damaged."""
     found = (await connection.execute(with_messages(query))).mappings().all()
-    return tuple(joined_item(row) for row in found)
+    return tuple(listed_item(row) for row in found)
 
 
 async def resolve(connection: AsyncConnection, prefix: str, table: Any, what: str) -> str:
@@ -319,9 +385,14 @@ async def claim(connection: AsyncConnection, owner: str, now: datetime, until: d
     try:
         return _outbox_of(row, await message_by_id(connection, row["message"]))
     except StoreError as error:
-        later = {"owner": None, "claimed_until": None, "next_attempt": now + ASIDE, "last_reply": error.detail}
-        await connection.execute(update(outbox).where(outbox.c.id == row["id"]).values(later))
+        await aside(connection, row["id"], now, error.detail)
         return None
+
+
+async def aside(connection: AsyncConnection, ident: str, now: datetime, why: str) -> None:
+    """Put a delivery out of the way of all others for :data:`ASIDE`: what it is about cannot be read."""
+    later = {"owner": None, "claimed_until": None, "next_attempt": now + ASIDE, "last_reply": why}
+    await connection.execute(update(outbox).where(outbox.c.id == ident).values(later))
 
 
 async def forget(connection: AsyncConnection, ident: str) -> str:

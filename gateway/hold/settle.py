@@ -114,7 +114,7 @@ class Settler:
     ) -> None:
         if not row.item or row.kind not in (OutboxKind.RELEASE, OutboxKind.RETURN):
             return
-        item = await rows.item_by_id(connection, row.item)
+        item = await rows.place_of(connection, row.item)
         if row.kind is OutboxKind.RELEASE:
             what = Event.DELIVERED if delivered else Event.REFUSE
             await rows.move(connection, item, what, now, GATEWAY, _words(result))
@@ -207,7 +207,7 @@ class Settler:
             async def work(connection: AsyncConnection) -> None:
                 await self._close(connection, row, OutboxState.DAMAGED, why)
                 if release:
-                    item = await rows.item_by_id(connection, row.item)
+                    item = await rows.place_of(connection, row.item)
                     expires = max(item.expires, now + DAMAGE_GRACE)
                     await rows.move(connection, item, Event.DAMAGE, now, GATEWAY, why, expires=expires)
                 await core.send(connection, staged, now)

@@ -18,6 +18,7 @@ from gateway.model.envelope import Client, Direction, Recipient
 from gateway.model.verdict import Disposition, HoldOrder, Mode, Notice, RuleMatch, Transform, TransformKind
 
 Value = TypeVar("Value")
+Known = TypeVar("Known", bound=StrEnum)
 
 
 class Body(Protocol):
@@ -127,6 +128,8 @@ class HeldItem:
     """When further roles were asked last, in this round."""
     reminded: datetime | None = None
     """When the approvers were reminded last, in this round."""
+    unreadable: str = ""
+    """Why its row cannot be read; then it stands in lists as damaged, with what can be read of it."""
 
     @property
     def attestations(self) -> tuple[str, ...]:
@@ -237,6 +240,14 @@ def _plain(value: object) -> object:
     if isinstance(value, (frozenset, set)):
         return sorted(value)
     raise TypeError(type(value).__name__)
+
+
+def known(kind: type[Known], text: str) -> Known:
+    """A word of an enumeration. Raises StoreError for one that this version does not know."""
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise StoreError(f"«{text}» is no {kind.__name__.lower()} that this version knows") from error
 
 
 def load_strings(text: str) -> tuple[str, ...]:

@@ -374,7 +374,7 @@ sys.path.insert(0, sys.argv[1])
 import conftest
 from pathlib import Path
 from gateway.errors import OperatorError
-from gateway.hold import open_hold
+from gateway.hold import State, open_hold
 from gateway.hold.decide import Order
 from gateway.settings import Settings, StoreSettings, NoticeSettings
 
@@ -384,7 +384,7 @@ settings = Settings(store=StoreSettings(directory=folder, database=sys.argv[3], 
 
 async def decide(verb, person, scenario, at):
     hold = await open_hold(settings, conftest.City(), clock=conftest.Clock())
-    items = [item.id for item in await hold.list() if item.id.startswith(scenario)]
+    items = [item.id for item in await hold.list(states=list(State)) if item.id.startswith(scenario)]
     time.sleep(max(0, at - time.time()))
     said = []
     for ident in items:
