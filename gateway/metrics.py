@@ -95,6 +95,11 @@ OUTBOX_OLDEST = Gauge(
     "civicgate_outbox_oldest_seconds", "Age of the oldest message in the outbox.",
     registry=REGISTRY, multiprocess_mode="mostrecent",
 )  # fmt: skip
+OUTBOX_UNRECORDED = Counter(
+    "civicgate_outbox_unrecorded",
+    "Deliveries that the next hop took and that could not be written down, by why: stop, claim.", ("why",),
+    registry=REGISTRY,
+)  # fmt: skip
 CONNECTIONS = Gauge(
     "civicgate_connections", "Client connections open now, by listener.", ("listener",),
     registry=REGISTRY, multiprocess_mode="livesum",

@@ -10,11 +10,11 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError
@@ -24,6 +24,8 @@ from gateway.store.tables import link
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 """32 octets in URL-safe base64 without padding."""
+KEPT = timedelta(days=30)
+"""So long after its end a link is known, used or not: who follows an old letter reads why nothing is left to do."""
 
 
 class Purpose(StrEnum):
@@ -115,7 +117,7 @@ async def find(connection: AsyncConnection, token: str) -> Link:
         row = (await connection.execute(select(link).where(link.c.id == fingerprint(token)))).mappings().first()
         if row is not None:
             return _link(row)
-    text = "This link is not one that the gateway gave out. Copy the whole address from the letter."
+    text = "This link is not one that the gateway gave out, or an old one. Copy the whole address from the letter."
     raise LinkRefused(Problem.UNKNOWN, text)
 
 
@@ -138,6 +140,11 @@ def check(found: Link, item: HeldItem, now: datetime, purpose: Purpose | None = 
     if found.expires <= now:
         text = f"This link ended on {found.expires:%Y-%m-%d %H:%M} UTC; the message goes back to its sender."
         raise LinkRefused(Problem.EXPIRED, text)
+
+
+async def forget(connection: AsyncConnection, now: datetime) -> int:
+    """Take away links that ended :data:`KEPT` ago; returns how many. Until then they say why they are refused."""
+    return (await connection.execute(delete(link).where(link.c.expires < now - KEPT))).rowcount
 
 
 async def spend(connection: AsyncConnection, token: str, now: datetime) -> None:

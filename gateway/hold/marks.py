@@ -26,10 +26,10 @@ _VALUE = re.compile(
 )
 _TRACE = re.compile(
     rb"(?:(?:received|return-path|delivered-to|x-original-to|received-spf|dkim-signature|authentication-results"
-    rb"|arc-[a-z-]{1,40}|x-civicgate-[a-z-]{1,40})[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*\Z",
+    rb"|arc-[a-z-]{1,40}|message-id|x-civicgate-[a-z-]{1,40})[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*)*\Z",
     re.IGNORECASE,
 )
-"""What mail servers and we put on top (RFC 5321 section 4.4, RFC 6376, 8601, 8617): nothing that people see."""
+"""What mail servers and we put on top (RFC 5321 section 4.4, RFC 6376, 6409, 8601, 8617): nothing that people see."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The durable outbox: claims rows one by one, hands each to a ``Deliver``, and records the answer.
 
-At least once: a crash between the next hop's 250 and our commit delivers that row again, under the same ids. Refuses to
-deliver a body that is not what was accepted, or without a transform that it needs.
+At least once: a crash between the next hop's 250 and our commit delivers that row again, under the same ids. A store that
+is away at that moment does not: what was said is kept until it can be written. Refuses to deliver a body that is not
+what was accepted, or without a transform that it needs.
 """
 
 import asyncio
@@ -20,13 +21,14 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import CivicgateError, OperatorError, StoreError, TransformError
-from gateway.hold import rows
+from gateway.hold import rows, turns
 from gateway.hold.core import Core
 from gateway.hold.letters import Refusal
-from gateway.hold.settle import Settler, Sorted, mine, sort_replies
+from gateway.hold.settle import LostClaim, Settler, Sorted, mine, sort_replies
 from gateway.hold.states import Event, State
 from gateway.hold.store import Hold
 from gateway.hold.values import OutboxKind, OutboxRow, OutboxState
+from gateway.metrics import OUTBOX_UNRECORDED
 from gateway.model.envelope import Client, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Transform
@@ -39,6 +41,8 @@ from gateway.store.tables import outbox
 
 RELEASED = "X-Civicgate-Released"
 """Trace field on released mail: the held item's id."""
+SETTLE_FIRST, SETTLE_LONGEST = 0.1, 0.5
+"""Seconds between two tries to write what the next hop has said."""
 _log = structlog.get_logger()
 _random = secrets.SystemRandom()
 
@@ -60,6 +64,8 @@ class Delivery:
     """To be applied now."""
     trace: tuple[tuple[str, str], ...]
     """Header fields to put on top, below Received."""
+    message_id: str
+    """Message-ID for a message that has none; the same at every attempt, of every node."""
     received: datetime
     size: int
     attempt: int
@@ -151,9 +157,10 @@ class Outbox:
             await self._core.database.write(work, alone=False)
 
     async def _sweep(self) -> None:
-        """Bodies that a crash, or a store that was away, has left behind go."""
+        """Bodies that a crash, or a store that was away, has left behind go; and links that nobody asks about."""
         try:
             swept = await self._hold.sweep()
+            await turns.forget_links(self._core)
         except (StoreError, OSError) as error:
             _log.error("store-not-swept", error=str(error))
         else:
@@ -248,8 +255,44 @@ class Outbox:
             found = sort_replies(row.recipients, result.replies, result.final)
             counts = {"accepted": len(found.accepted), "refused": len(found.refused), "again": len(found.again)}
             _log.info("outbox-attempt", row=row.id, kind=row.kind, attempt=row.attempts, **counts)
+            if found.accepted or found.refused:
+                await self._settled(row, found, delay)
+                return
             settling = self._settler.answered(row, found, delay)
         await uninterrupted(settling)  # a stop must not forget what the next hop has just said
+
+    async def _settled(self, row: OutboxRow, found: Sorted, delay: float) -> None:
+        """Write what the next hop has said, however long the store stays away: forgotten, it would be sent again.
+
+        Meanwhile the claim is renewed whenever that can be done. Raises LostClaim when another process has the row.
+        """
+        written, wait = False, SETTLE_FIRST
+
+        async def settle() -> None:
+            nonlocal written
+            await self._settler.answered(row, found, delay)
+            written = True
+
+        try:
+            while not written:
+                try:
+                    await uninterrupted(settle())
+                except LostClaim:
+                    raise
+                except StoreError as error:
+                    _log.error("outbox-outcome-waits", row=row.id, error=error.detail)
+                    await asyncio.sleep(wait * _random.uniform(0.5, 1.0))
+                    wait = min(2 * wait, SETTLE_LONGEST)
+        except LostClaim:
+            _unrecorded(row, found, "claim")
+            raise
+        except asyncio.CancelledError:
+            with contextlib.suppress(StoreError):  # at the stop, once more
+                if not written:
+                    await uninterrupted(settle())
+            if not written:
+                _unrecorded(row, found, "stop")
+            raise
 
     def _delivery(self, row: OutboxRow) -> Delivery:
         facts = row.message
@@ -263,6 +306,7 @@ class Outbox:
             recipients=row.recipients,
             transforms=row.transforms,
             trace=((RELEASED, row.item),) if row.kind is OutboxKind.RELEASE else (),
+            message_id=f"<{facts.id}@{self._core.post.domain}>",
             received=facts.received,
             size=facts.size,
             attempt=row.attempts,
@@ -274,9 +318,9 @@ class Outbox:
         )
 
     def _delay(self, row: OutboxRow) -> float:
-        """Seconds to the next attempt: doubling, capped, a quarter up or down so that retries do not come in step."""
+        """Seconds to the next attempt: doubling, a quarter up or down so that retries do not come in step, capped."""
         doubled = self._settings.retry_first * 2.0 ** min(row.attempts - 1, 30)
-        return float(min(doubled, self._settings.retry_longest)) * _random.uniform(0.75, 1.25)
+        return float(min(doubled, self._settings.retry_longest / 1.25)) * _random.uniform(0.75, 1.25)
 
     async def _keep(self, row: OutboxRow) -> None:
         """Renew the claim while the delivery runs, so that a slow next hop does not look like a dead process."""
@@ -305,6 +349,13 @@ class Outbox:
             await connection.execute(mine(row).values(**changes))
 
         await self._core.database.write(work, alone=False)
+
+
+def _unrecorded(row: OutboxRow, found: Sorted, why: str) -> None:
+    """It will be delivered once more: people who look for a duplicate find out here where it comes from."""
+    if found.accepted:
+        OUTBOX_UNRECORDED.labels(why).inc()
+        _log.error("outbox-outcome-lost", row=row.id, kind=row.kind, why=why, accepted=len(found.accepted))
 
 
 def _all_again(row: OutboxRow, error: Exception) -> Sorted:

@@ -60,6 +60,8 @@ class Post:
         self._settings = settings
         self._sender = settings.sender or f"civicgate@{domain}"
         self._hostname = hostname or domain
+        self.domain = self._sender.rpartition("@")[2]
+        """In Message-IDs that we make: the same on every node."""
         self._console = console
 
     def held(self, item: HeldItem, needs: Needs, now: datetime) -> list[Letter]:

@@ -6,13 +6,14 @@ Each turn is one transaction with its event; who comes second finds it done. Ref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError
-from gateway.hold import ending, index, rows
+from gateway.hold import ending, index, links, rows
 from gateway.hold.core import Core
 from gateway.hold.reading import Reading, read, unchanged
 from gateway.hold.rows import Moved
@@ -40,6 +41,11 @@ async def expire(core: Core, limit: int) -> int:
         return True
 
     return await _each(core, due.limit(limit), one)
+
+
+async def forget_links(core: Core) -> int:
+    """Take away links that are long over; returns how many. Raises StoreError."""
+    return await core.database.write(partial(links.forget, now=core.clock()), alone=False)
 
 
 async def take(core: Core, limit: int) -> int:

@@ -16,7 +16,7 @@ from gateway.metrics import TRANSFORM_FAILURES
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, TransformKind
 from gateway.pipeline.services import Outgoing, Services
-from gateway.pipeline.trace import on_top, received_field
+from gateway.pipeline.trace import has_message_id, on_top, received_field
 from gateway.spool import SpooledMessage
 from gateway.transform import TransformFailed
 
@@ -31,9 +31,19 @@ async def deliver_from_store(services: Services, delivery: Delivery) -> Delivery
         writer.abort()
         raise
     try:
-        return await _deliver(services, delivery, message)
+        return await _deliver(services, _identified(delivery, message), message)
     finally:
         message.close()
+
+
+def _identified(delivery: Delivery, message: SpooledMessage) -> Delivery:
+    """With a Message-ID where the message has none (RFC 5322 section 3.6.4, RFC 6409 section 8.3).
+
+    The next hop would make one at each attempt, and what came twice could not be told for one.
+    """
+    if has_message_id(message.buffer):
+        return delivery
+    return replace(delivery, trace=(*delivery.trace, ("Message-ID", delivery.message_id)))
 
 
 async def _deliver(services: Services, delivery: Delivery, message: SpooledMessage) -> DeliveryResult:

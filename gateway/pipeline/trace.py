@@ -109,6 +109,15 @@ def header_facts(buffer: bytes | mmap.mmap) -> HeaderFacts:
     return HeaderFacts(block, hops, message_id)
 
 
+def has_message_id(buffer: bytes | mmap.mmap) -> bool:
+    """Whether the header has a Message-ID field, whatever stands in it. Never raises, whatever the octets."""
+    start = buffer[:_MAX_HEADER]
+    if start.startswith((b"\r\n", b"\n")):
+        return False
+    blank = _BLANK.search(start)
+    return any(match[1][:1] in b"mM" for match in _FIELDS.finditer(start[: blank.end()] if blank else start))
+
+
 def _atom(text: str) -> str:
     """Free text made safe inside a Received field."""
     if text.isalnum() and text.isascii():

@@ -1,0 +1,148 @@
+"""What the next hop has said is not forgotten while the store is away; what is lost all the same is counted."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.hold import Acceptance, Delivery, DeliveryResult, Hold, Outbox, OutgoingGroup, open_hold
+from gateway.hold.decide import Order
+from gateway.hold.links import KEPT, LinkRefused, NewLink, Problem, Purpose, insert_link
+from gateway.hold.turns import forget_links
+from gateway.metrics import OUTBOX_UNRECORDED
+from gateway.model.envelope import Recipient
+from gateway.model.reply import Reply
+from gateway.settings import OutboxSettings, Settings
+
+Make = Callable[..., Acceptance]
+OK = Reply.of(250, "2.0.0", "ok")
+GONE = Reply(550, "", ("5.1.1 No such user",))
+
+
+@pytest.fixture
+def one(acceptance: Make, recipient: Callable[..., Recipient]) -> Acceptance:
+    """A message that leaves at once, for two."""
+    people = tuple(recipient(address) for address in ("bob@x.org", "gone@x.org"))
+    return acceptance(held=(), outgoing=(OutgoingGroup(people),))
+
+
+def counted(why: str) -> float:
+    """How many outcomes were lost."""
+    return OUTBOX_UNRECORDED.labels(why)._value.get()  # type: ignore[no-any-return]  # prometheus_client's own
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for it, ten seconds at most."""
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_store_that_is_away_after_the_next_hops_250_makes_no_duplicate(
+    settings: Settings, city: Any, clock: Any, one: Acceptance, sink: Any, by_hand: Any
+) -> None:
+    """Regression: the outcome was forgotten, and the message delivered a second time when the store was back."""
+    hold = await open_hold(settings, city, clock=clock, busy_timeout=0.2)
+    await hold.accept(one)
+
+    async def answer(delivery: Delivery) -> DeliveryResult:
+        if delivery.kind == "relay":
+            await by_hand.lock()
+            return DeliveryResult((OK, GONE), OK)
+        return DeliveryResult((OK,), OK)
+
+    sink.answer = answer
+    running = asyncio.create_task(Outbox(hold, sink, settings.outbox).run())
+    await until(lambda: len(sink.got) == 1)
+    await asyncio.sleep(0.8)
+    await by_hand.unlock()
+    async with asyncio.timeout(10):
+        while (await hold.queue_facts()).outbox:
+            await asyncio.sleep(0.02)
+    assert [d.kind for d, _ in sink.got] == ["relay", "notice"], "delivered once, and its refusal reported once"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await hold.close()
+
+
+@pytest.mark.sqlite
+async def test_an_outcome_that_is_lost_at_the_stop_is_counted(
+    settings: Settings, city: Any, clock: Any, one: Acceptance, sink: Any, by_hand: Any
+) -> None:
+    """The process ends while the store is away: the row stays, the metric says that it will come twice."""
+    hold = await open_hold(settings, city, clock=clock, busy_timeout=0.1)
+    await hold.accept(one)
+    before = counted("stop")
+
+    async def answer(_: Delivery) -> DeliveryResult:
+        await by_hand.lock()
+        return DeliveryResult((OK, OK), OK)
+
+    sink.answer = answer
+    running = asyncio.create_task(Outbox(hold, sink, settings.outbox).run())
+    await until(lambda: len(sink.got) == 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await by_hand.unlock()
+    assert counted("stop") == before + 1
+    assert (await hold.queue_facts()).outbox == 1
+    await hold.close()
+
+
+async def test_an_outcome_of_a_lost_claim_is_counted(
+    hold: Hold, one: Acceptance, sink: Any, clock: Any, settings: Settings
+) -> None:
+    """Another process took the row over meanwhile: what this one heard is not written, and counted."""
+    await hold.accept(one)
+    before = counted("claim")
+    outbox = Outbox(hold, sink, settings.outbox)
+
+    async def answer(_: Delivery) -> DeliveryResult:
+        clock.move(seconds=settings.outbox.claim_timeout + 1)
+        assert await Outbox(hold, sink, settings.outbox).claim() is not None
+        return DeliveryResult((OK, OK), OK)
+
+    sink.answer = answer
+    await outbox.drain()
+    assert counted("claim") == before + 1
+    assert (await hold.queue_facts()).outbox == 1
+
+
+def test_no_wait_is_longer_than_the_setting(settings: Settings) -> None:
+    """Regression: «a quarter up or down» went a quarter above retry_longest; and no two waits are the same."""
+
+    class Row:
+        attempts = 1
+
+    wanted = OutboxSettings.model_validate({"retry_first": "30 s", "retry_longest": "1 h"})
+    outbox = Outbox.__new__(Outbox)
+    outbox._settings = wanted
+    for attempts, least, most in ((1, 22.5, 37.5), (3, 90, 150), (20, 2160, 3600), (5000, 2160, 3600)):
+        Row.attempts = attempts
+        waits = [outbox._delay(Row()) for _ in range(200)]  # type: ignore[arg-type]  # asks for the attempts only
+        assert least <= min(waits)
+        assert max(waits) <= most
+        assert len(set(waits)) > 100
+
+
+async def test_old_links_are_taken_away(hold: Hold, acceptance: Make, clock: Any, by_hand: Any, outbox: Outbox) -> None:
+    """Regression: links stayed in the database for ever. A month after its end one is gone, used or not."""
+    await hold.accept(acceptance(outgoing=()))
+    item = (await hold.desk.read("T1-h1")).item
+    links = [NewLink(item, f"{name}@city.example", Purpose.DECIDE) for name in ("dora", "carl")]
+    for link in links:
+        await hold.core.database.write(lambda c, link=link: insert_link(c, link, clock()))  # type: ignore[misc]
+    await hold.desk.reject(Order("T1-h1", "dora@city.example", comment="no"))
+    clock.move(days=2, seconds=1)
+    assert await forget_links(hold.core) == 0
+    with pytest.raises(LinkRefused) as refused:
+        await hold.desk.follow(links[1].token)
+    assert refused.value.problem is Problem.OVER
+    clock.now = item.expires + KEPT + timedelta(seconds=1)
+    await outbox._sweep()
+    assert await by_hand("SELECT count(*) FROM link") == [[(0,)]]
+    with pytest.raises(LinkRefused) as refused:
+        await hold.desk.follow(links[1].token)
+    assert refused.value.problem is Problem.UNKNOWN
