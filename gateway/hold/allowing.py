@@ -1,7 +1,8 @@
 """«Release, and allow the like until …»: an exception record that is written with a release.
 
 It stands in for all approvals that the rule would ask for the next time. Refuses it therefore until everybody whose
-approval counts has asked for the very same one, for rules that know no exceptions, and beyond a year.
+approval counts has asked for the very same one, for rules that know no exceptions, beyond a year, and to recipients for
+whom others would be asked.
 """
 
 import secrets
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import OperatorError, StoreError
 from gateway.hold import exceptions, values
+from gateway.hold.approval import LIST_OWNERS
 from gateway.hold.values import Decision, HeldItem
 from gateway.model.envelope import ExceptionRecord, fold
 
@@ -50,6 +52,12 @@ def noted(said: Decision, item: HeldItem, allow: Allowance | None) -> Decision:
     if not said.at < allow.expires <= said.at + LONGEST:
         raise OperatorError("An exception ends in the future, within a year.")
     to = sorted({fold(a) for a in allow.recipients or [r.address for r in item.recipients]})
+    wider = set(to) - {fold(r.address) for r in item.recipients}
+    if wider and any(LIST_OWNERS in order.roles for order in item.orders):
+        raise OperatorError(
+            f"Owners of lists can allow mail to these lists only, not to {', '.join(sorted(wider))}: others have other "
+            "owners."
+        )
     if len(to) > MOST:
         raise OperatorError(f"An exception for {len(to)} recipients: name a domain, or *, instead.")
     wish = {"kinds": kinds, "to": to, "until": allow.expires.isoformat(), "max": allow.max_size, "once": allow.once}

@@ -23,6 +23,7 @@ from gateway.hold.values import MessageFacts
 from gateway.model.envelope import Recipient
 from gateway.model.reply import Reply
 from gateway.store.text import plain
+from gateway.wire.command import decode_xtext
 
 NAMES = (
     "held-approver",
@@ -284,12 +285,13 @@ def _attached(original: Original, *, utf8: bool, eight: bool) -> bytes:
 
 
 def _status(message: MessageFacts, hostname: str, refusals: Sequence[Refusal], utf8: bool) -> bytes:
-    envid = _parameter(message.parameters, "ENVID")
+    envid = decode_xtext(_parameter(message.parameters, "ENVID"))
     rows = [f"Reporting-MTA: dns; {hostname}", f"Arrival-Date: {format_datetime(message.received)}"]
     rows += [f"Original-Envelope-Id: {envid}"] if envid else []
     scheme = "utf-8" if utf8 else "rfc822"
     for refusal in refusals:
-        orcpt = _parameter(refusal.recipient.parameters, "ORCPT")
+        kind, mark, original = _parameter(refusal.recipient.parameters, "ORCPT").partition(";")
+        orcpt = f"{kind};{decode_xtext(original) if kind.lower() != 'utf-8' else original}" if mark else ""
         rows += ["", *([f"Original-Recipient: {orcpt}"] if orcpt else [])]
         rows += [
             f"Final-Recipient: {scheme}; {refusal.recipient.address}",
@@ -297,9 +299,9 @@ def _status(message: MessageFacts, hostname: str, refusals: Sequence[Refusal], u
             f"Status: {status(refusal.reply)}",
             f"Diagnostic-Code: smtp; {str(refusal.reply)[:900]}",
         ]
-    kind = "global-delivery-status" if utf8 else "delivery-status"
+    named = "global-delivery-status" if utf8 else "delivery-status"
     text = "".join(f"{plain(row)}\r\n" for row in rows)
-    return f"Content-Type: message/{kind}\r\n\r\n{text}".encode("utf-8" if utf8 else "ascii", "replace")
+    return f"Content-Type: message/{named}\r\n\r\n{text}".encode("utf-8" if utf8 else "ascii", "replace")
 
 
 def _parameter(parameters: Sequence[str], name: str) -> str:

@@ -1,8 +1,8 @@
 """The durable outbox: claims rows one by one, hands each to a ``Deliver``, and records the answer.
 
-At least once: a crash between the next hop's 250 and our commit delivers that row again, under the same ids. A store that
-is away at that moment does not: what was said is kept until it can be written. Refuses to deliver a body that is not
-what was accepted, or without a transform that it needs.
+At least once: a crash between the next hop's 250 and our commit delivers that row again, under the same ids. A store
+that is away does not: what was said is kept until it can be written. Refuses to deliver a body that is not what was
+accepted, or without a transform that it needs.
 """
 
 import asyncio

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from gateway.errors import OperatorError
 from gateway.hold import Acceptance, HeldGroup, Hold, Outbox, State
+from gateway.hold.allowing import Allowance
 from gateway.hold.approval import LIST_OWNERS
 from gateway.hold.decide import Order, Rest
 from gateway.model.envelope import Recipient
@@ -60,6 +62,17 @@ async def test_an_approval_for_two_lists_still_counts_for_one(hold: Hold, held: 
     assert done.item.state is State.APPROVED
     (parted,) = [item for item in await hold.list() if item.id != ITEM]
     assert [slot.role for slot in (await hold.desk.read(parted.id)).missing()] == ["director"]
+
+
+@pytest.mark.parametrize("to", ["*", "@city.example", "roads@city.example"])
+async def test_the_owner_of_one_list_allows_nothing_to_others(hold: Hold, held: Any, clock: Any, to: str) -> None:
+    """Regression: «release and allow» to anybody let a list's owner exempt mail to lists of other owners."""
+    await held(replace(ORDER, exceptions=("list-mail",)), "parks")
+    until = clock() + timedelta(days=7)
+    with pytest.raises(OperatorError, match="these lists only"):
+        await hold.desk.release_and_allow(Order(ITEM, OTTO), Allowance(until, (to,)))
+    await hold.desk.release_and_allow(Order(ITEM, OTTO), Allowance(until, ("Parks@city.example",)))
+    assert [record.recipient for record, _ in await hold.exceptions.list()] == ["parks@city.example"]
 
 
 @pytest.mark.parametrize("rest", list(Rest))

@@ -145,6 +145,21 @@ def test_a_report_is_what_rfc_3464_asks_for() -> None:
     assert original in letter.data
 
 
+def test_parameters_are_named_as_they_were_before_they_were_parameters() -> None:
+    """Regression: ENVID and ORCPT stood in the report as xtext (RFC 3461 section 4); a line break makes no line."""
+    refusal = Refusal(
+        Recipient("all+x@city.example", Direction.INTERNAL, ("orcpt=rfc822;all+2Bx@city.example",)),
+        Reply.of(550, "5.7.1", "Not approved"),
+    )
+    letter = report(sheet(), "Words.\n", facts("ENVID=a+3Db+0D+0AAction:+20relayed"), "gw", [refusal], None)
+    _, found = email.message_from_bytes(letter.data, policy=policy.default).iter_parts()
+    head, recipient = (part for part in found.get_payload() if isinstance(part, Message))
+    assert head["Original-Envelope-Id"].startswith("a=b?")
+    assert head["Action"] is None
+    assert recipient["Original-Recipient"] == "rfc822;all+x@city.example"
+    assert recipient["Final-Recipient"] == "rfc822; all+x@city.example"
+
+
 def test_a_large_original_comes_back_as_its_header() -> None:
     """RFC 6522: only the header, and marked as such."""
     letter = report(sheet(), "x", facts(), "gw", [], Original(b"Subject: Picnic\r\n", complete=False))
