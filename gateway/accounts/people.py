@@ -219,6 +219,23 @@ class People:
         await self._core.database.write(work)
         return await self.get(address)
 
+    async def new_codes(self, address: str, actor: Actor) -> tuple[str, ...]:
+        """Recovery codes in the place of those that there were; shown this once. Raises OperatorError, StoreError."""
+        key = fold(address)
+        codes = tuple(totp.recovery_code() for _ in range(totp.RECOVERY_CODES))
+
+        async def work(connection: AsyncConnection) -> None:
+            found = await _secrets(connection, key)
+            if found is None or not found.totp:
+                raise OperatorError("Recovery codes go with a second factor, and there is none.")
+            await connection.execute(delete(recovery).where(recovery.c.address == key))
+            rows = [{"address": key, "digest": digest(totp.plain_recovery(one))} for one in codes]
+            await connection.execute(insert(recovery), rows)
+            await self._core.note(connection, key, "recovery-codes-made", actor)
+
+        await self._core.database.write(work)
+        return codes
+
     async def secrets(self, address: str) -> Secrets | None:
         """For comparing a login with; None when there is no such account."""
         async with self._core.database.read() as connection:

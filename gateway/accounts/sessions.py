@@ -180,6 +180,14 @@ class Sessions:
             rows = (await connection.execute(query.order_by(session.c.seen.desc()))).mappings().all()
         return tuple(_session(row) for row in rows)
 
+    async def counts(self) -> dict[str, int]:
+        """How many sessions each person has who is logged in now, also through an identity provider."""
+        now, idle = self._core.clock(), timedelta(seconds=self._core.settings.session_idle)
+        live = (session.c.expires > now, session.c.seen > now - idle, session.c.stage == Stage.FULL)
+        query = select(session.c.address, func.count()).where(*live).group_by(session.c.address)
+        async with self._core.database.read() as connection:
+            return {row[0]: row[1] for row in await connection.execute(query)}
+
     async def end(self, address: str, ident: str, actor: Actor) -> bool:
         """End one session of a person, by its public id; False when the person has no such session."""
         return await self._end(address, and_(session.c.address == address, session.c.id == ident), actor, "logged-out")

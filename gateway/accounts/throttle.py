@@ -29,6 +29,16 @@ def code_key(address: str) -> str:
     return f"code:{digest(address)}"
 
 
+def device_key(address: str, note: str) -> str:
+    """Attempts on an account from one browser in which its person has logged in before."""
+    return f"device:{digest(f'{address} {note}')}"
+
+
+def session_key(ident: str) -> str:
+    """Attempts of somebody who is logged in to prove the password once more."""
+    return f"session:{ident}"
+
+
 def client_key(client: str) -> str:
     """Attempts of one machine; of one IPv6 network, since each machine has 2^64 addresses."""
     try:

@@ -106,13 +106,16 @@ class Tokens:
             rows = (await connection.execute(query)).mappings().all()
         return tuple(found for row in rows if (found := _token(row)).state(now) == "active" or everything)
 
-    async def revoke(self, ident: str, actor: Actor) -> Token:
-        """End one at once. Raises OperatorError when there is none of this id that can still be used."""
+    async def revoke(self, ident: str, actor: Actor, address: str = "") -> Token:
+        """End one at once. Raises OperatorError when there is none of this id that can still be used.
+
+        ``address``: it must speak for this person.
+        """
         now = self._core.clock()
 
         async def work(connection: AsyncConnection) -> Token:
             row = (await connection.execute(select(token).where(token.c.id == ident))).mappings().first()
-            if row is None:
+            if row is None or (address and row["address"] != fold(address)):
                 raise OperatorError(f"There is no token {ident}.")
             found = _token(row)
             if found.revoked:

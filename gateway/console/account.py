@@ -1,7 +1,8 @@
-"""What people see of their own account: sessions, password, second factor.
+"""What people see of their own account: sessions, password, second factor, recovery codes.
 
-Refuses to change a password, or to take a second factor away, without the present password; identity providers keep
-passwords and second factors of those who log in through them, so this console shows them neither.
+Refuses to change a password, to set up, replace or take away a second factor, and to make recovery codes without the
+present password: whoever finds an open browser must not become its owner. Identity providers keep passwords and second
+factors of those who log in through them, so this console shows them neither.
 """
 
 import io
@@ -15,8 +16,10 @@ from gateway.accounts.core import derived
 from gateway.accounts.door import Outcome
 from gateway.console.context import Page, Refused, Services, Viewer, Who
 from gateway.console.login import fields, must_have_second, report
+from gateway.console.pages import words
+from gateway.console.pages.showing import show
 from gateway.console.render import local_path, redirect, render
-from gateway.console.sessions import arrival_of, give, take_away
+from gateway.console.sessions import arrival_of, give, give_mark, take_away
 from gateway.errors import OperatorError
 from gateway.store.events import Actor
 
@@ -24,22 +27,34 @@ _SAID = {
     "ended": "The session was ended.",
     "others": "All other sessions were ended.",
     "password": "The password was changed. Your other sessions were ended.",
-    "totp": "The second factor was taken away.",
+    "revoked": "The token was revoked. Programs that use it are refused from now on.",
 }
 
 
 async def overview(request: Request, viewer: Viewer, services: Services) -> Response:
     """Who I am here, and where I am logged in."""
-    session = _session(request)
-    sessions = await services.accounts.sessions.list(session.address)
+    session, now = own_session(request), services.clock()
     account = await services.accounts.people.find(session.address)
-    said = _SAID.get(request.query_params.get("said", ""), "")
-    return render(request, "account.html", sessions=sessions, account=account, said=said, local=viewer.local)
+    return await show(
+        request,
+        viewer,
+        services,
+        "account.html",
+        sessions=[(one, words.when(one.created, now), words.when(one.seen, now))
+                  for one in await services.accounts.sessions.list(session.address)],
+        tokens=[(one, words.when(one.expires, now, end=True), words.when(one.used, now) if one.used else None)
+                for one in await services.accounts.tokens.list(session.address)],
+        account=account,
+        changed=words.when(account.password_changed, now) if account and account.password_changed else None,
+        must=must_have_second(services.settings.console, services.directory, session.address),
+        said=_SAID.get(request.query_params.get("said", ""), ""),
+        local=viewer.local,
+    )  # fmt: skip
 
 
 async def end_session(request: Request, viewer: Viewer, services: Services) -> Response:
     """End one of my sessions: this one, or another."""
-    session = _session(request)
+    session = own_session(request)
     ident = (await fields(request, "session"))["session"]
     if not await services.accounts.sessions.end(session.address, ident, viewer.actor):
         raise Refused(404, "Not found", "You have no such session; it may have ended by itself.")
@@ -50,65 +65,70 @@ async def end_session(request: Request, viewer: Viewer, services: Services) -> R
 
 async def end_others(request: Request, viewer: Viewer, services: Services) -> Response:
     """End all my sessions but this one."""
-    session = _session(request)
+    session = own_session(request)
     await services.accounts.sessions.end_all(session.address, viewer.actor, but=session.id)
     return redirect(request, "/account", said="others")
 
 
 async def password_form(request: Request, viewer: Viewer, services: Services) -> Response:
     """Where the password is changed."""
-    _local(viewer)
-    return _password_form(request, services)
+    local_only(viewer)
+    return await _password_form(request, viewer, services)
 
 
-def _password_form(request: Request, services: Services, problem: str = "", status: int = 200) -> Response:
+async def _password_form(
+    request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200
+) -> Response:
     shortest = services.settings.console.password_length
-    return render(request, "password.html", status, problem=problem, shortest=shortest)
+    return await show(request, viewer, services, "password.html", status=status, problem=problem, shortest=shortest)
 
 
 async def password(request: Request, viewer: Viewer, services: Services) -> Response:
     """Change it; this session gets a new secret, the others end."""
-    _local(viewer)
-    session = _session(request)
+    local_only(viewer)
+    session = own_session(request)
     typed = await fields(request, "old", "password", "again")
-    problem = await _prove(services, viewer, session, typed["old"])
+    problem = await prove(services, viewer, session, typed["old"])
     if problem:
-        return _password_form(request, services, problem, 403)
+        return await _password_form(request, viewer, services, problem, 403)
     if typed["password"] != typed["again"]:
-        return _password_form(request, services, "The two passwords are not the same.", 400)
+        return await _password_form(request, viewer, services, "The two passwords are not the same.", 400)
     try:
         await services.accounts.people.set_password(session.address, typed["password"], viewer.actor, keep=session.id)
     except OperatorError as error:
-        return _password_form(request, services, error.detail, 400)
+        return await _password_form(request, viewer, services, error.detail, 400)
     secret = await services.accounts.sessions.promote(arrival_of(request).secret, Stage.FULL)
     if secret is None:
         return take_away(redirect(request, "/login"), request)
-    return give(redirect(request, "/account", said="password"), request, secret)
+    response = give(redirect(request, "/account", said="password"), request, secret)
+    return await give_mark(response, request, session.address)
 
 
 async def totp_form(request: Request, viewer: Viewer, services: Services) -> Response:
-    """Where a second factor is set up: the picture for the app, and a field for its first code."""
+    """Where a second factor is set up or, with ``?new=1``, replaced: a picture for the app, a field for its code."""
     session = _enrolling(request, viewer)
     account = await services.accounts.people.find(session.address)
-    if account is not None and account.has_totp:
-        must = must_have_second(services.settings.console, services.directory, session.address)
-        return render(request, "totp_off.html", problem="", must=must)
-    return _totp_form(request)
+    if account is not None and account.has_totp and request.query_params.get("new") != "1":
+        return redirect(request, "/account")
+    return await _totp_form(request, viewer, services)
 
 
-def _totp_form(request: Request, problem: str = "") -> Response:
+async def _totp_form(
+    request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200
+) -> Response:
     secret = _secret(request)
     groups = " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))
     then = local_path(request.query_params.get("next", "/"))
-    return render(request, "totp.html", 400 if problem else 200, secret=groups, problem=problem, next=then)
+    account = await services.accounts.people.find(own_session(request).address)
+    return await show(
+        request, viewer, services, "totp.html", status=status, secret=groups, problem=problem, next=then,
+        new=account is not None and account.has_totp,
+    )  # fmt: skip
 
 
 async def totp_picture(request: Request, viewer: Viewer, services: Services) -> Response:
     """The QR code, for the person who is setting up and nobody else."""
     session = _enrolling(request, viewer)
-    account = await services.accounts.people.find(session.address)
-    if account is not None and account.has_totp:
-        raise Refused(404, "Not found", "There is a second factor already.")
     issuer = f"Civicgate {services.settings.notices.city_name}"
     code = segno.make_qr(totp.address_of(_secret(request), session.address, issuer), error="m")
     picture = io.BytesIO()
@@ -117,45 +137,95 @@ async def totp_picture(request: Request, viewer: Viewer, services: Services) -> 
 
 
 async def totp_on(request: Request, viewer: Viewer, services: Services) -> Response:
-    """Take the second factor when its first code is right; show the recovery codes, once."""
+    """Take the second factor when its first code is right; show the recovery codes, once.
+
+    Whoever is logged in already proves the password besides; in the middle of a login it was just given.
+    """
     session = _enrolling(request, viewer)
-    account = await services.accounts.people.find(session.address)
-    if account is None or account.has_totp:
-        raise Refused(409, "This cannot be done", "There is a second factor already. Take it away first.")
-    typed = await fields(request, "code", "next")
+    typed = await fields(request, "code", "next", "password")
     actor = Actor(session.address, viewer.origin)
+    account = await services.accounts.people.find(session.address)
+    if account is None or (account.has_totp and session.stage is not Stage.FULL):
+        raise Refused(409, "This cannot be done", "There is a second factor already, or the account is gone.")
+    if session.stage is Stage.FULL:
+        problem = await prove(services, viewer, session, typed["password"])
+        if problem:
+            return await _totp_form(request, viewer, services, problem, 403)
     try:
         codes = await services.accounts.people.enrol(session.address, _secret(request), typed["code"], actor)
     except OperatorError as error:
-        return _totp_form(request, error.detail)
+        return await _totp_form(request, viewer, services, error.detail, 400)
+    await services.accounts.sessions.end_all(session.address, actor, but=session.id)
     secret = await services.accounts.sessions.promote(arrival_of(request).secret, Stage.FULL)
+    if secret is None:
+        return take_away(redirect(request, "/login"), request)
     then = local_path(typed["next"] or "/")
-    response = render(request, "recovery.html", codes=codes, next=then)
-    return take_away(redirect(request, "/login"), request) if secret is None else give(response, request, secret)
+    title = "Your second factor is set up"
+    response = render(request, "recovery.html", codes=codes, next=then, title=title)
+    return await give_mark(give(response, request, secret), request, session.address)
+
+
+async def recovery_form(request: Request, viewer: Viewer, services: Services) -> Response:
+    """Where new recovery codes are made."""
+    local_only(viewer)
+    return await _recovery_form(request, viewer, services)
+
+
+async def _recovery_form(
+    request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200
+) -> Response:
+    account = await services.accounts.people.find(own_session(request).address)
+    if account is None or not account.has_totp:
+        raise Refused(409, "This cannot be done", "Recovery codes go with a second factor. Set one up first.")
+    left = account.recovery_codes
+    return await show(request, viewer, services, "codes.html", status=status, problem=problem, left=left)
+
+
+async def recovery(request: Request, viewer: Viewer, services: Services) -> Response:
+    """Make new ones, and show them, once; the old ones are worth nothing from now on."""
+    local_only(viewer)
+    session = own_session(request)
+    problem = await prove(services, viewer, session, (await fields(request, "password"))["password"])
+    if problem:
+        return await _recovery_form(request, viewer, services, problem, 403)
+    codes = await services.accounts.people.new_codes(session.address, viewer.actor)
+    return render(request, "recovery.html", codes=codes, next="/account", title="Your new recovery codes")
+
+
+async def totp_off_form(request: Request, viewer: Viewer, services: Services) -> Response:
+    """Where the second factor is taken away."""
+    local_only(viewer)
+    return await _totp_off_form(request, viewer, services)
+
+
+async def _totp_off_form(
+    request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200
+) -> Response:
+    must = must_have_second(services.settings.console, services.directory, own_session(request).address)
+    return await show(request, viewer, services, "totp_off.html", status=status, problem=problem, must=must)
 
 
 async def totp_off(request: Request, viewer: Viewer, services: Services) -> Response:
     """Take the second factor away: needs the password; all sessions end."""
-    _local(viewer)
-    session = _session(request)
-    problem = await _prove(services, viewer, session, (await fields(request, "password"))["password"])
+    local_only(viewer)
+    session = own_session(request)
+    problem = await prove(services, viewer, session, (await fields(request, "password"))["password"])
     if problem:
-        must = must_have_second(services.settings.console, services.directory, session.address)
-        return render(request, "totp_off.html", 403, problem=problem, must=must)
+        return await _totp_off_form(request, viewer, services, problem, 403)
     await services.accounts.people.reset_totp(session.address, viewer.actor)
     return take_away(redirect(request, "/login", said="out"), request)
 
 
-async def _prove(services: Services, viewer: Viewer, session: Session, password: str) -> str:
+async def prove(services: Services, viewer: Viewer, session: Session, password: str) -> str:
     """Whether it is the person's password: what is wrong, ``""`` when nothing is."""
-    answer = await services.accounts.door.confirm(session, password, viewer.client)
+    answer = await services.accounts.door.confirm(session, password)
     report(services, "password", answer.outcome, session.address, viewer.client)
     if answer.outcome is Outcome.THROTTLED:
         return f"Too many attempts. Please wait {int(answer.wait) + 1} s and try again."
     return "" if answer.outcome is Outcome.OK else "This is not your password."
 
 
-def _session(request: Request) -> Session:
+def own_session(request: Request) -> Session:
     """The session of somebody who is logged in."""
     session = arrival_of(request).session
     if session is None:
@@ -163,7 +233,8 @@ def _session(request: Request) -> Session:
     return session
 
 
-def _local(viewer: Viewer) -> None:
+def local_only(viewer: Viewer) -> None:
+    """Refuse people of an identity provider."""
     if not viewer.local:
         raise Refused(403, "Not here", "Your password and second factor are kept by your identity provider.")
 
@@ -190,5 +261,8 @@ ROUTES: tuple[Page, ...] = (
     Page("GET", "/account/totp", totp_form, Who.ANYONE),
     Page("POST", "/account/totp", totp_on, Who.ANYONE),
     Page("GET", "/account/totp/picture.svg", totp_picture, Who.ANYONE),
+    Page("GET", "/account/totp/off", totp_off_form),
     Page("POST", "/account/totp/off", totp_off),
+    Page("GET", "/account/recovery", recovery_form),
+    Page("POST", "/account/recovery", recovery),
 )

@@ -5,7 +5,7 @@ its person does, sees subjects where the person would, and never content. Errors
 """
 
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
@@ -15,9 +15,10 @@ from starlette.responses import Response
 
 from gateway.console.api_schema import document
 from gateway.console.context import Page, Refused, Services, Viewer, Who
-from gateway.console.pages.asked import SORTS, Filter, find
+from gateway.console.pages import numbers
+from gateway.console.pages.asked import SORTS, Filter, find, oversees
 from gateway.console.pages.exceptions import kinds
-from gateway.console.pages.item import reading_of
+from gateway.console.pages.item import comment_of, reading_of
 from gateway.errors import OperatorError
 from gateway.hold import HeldItem, Outcome, Slot, State
 from gateway.hold.access import may_read
@@ -57,8 +58,8 @@ class NewException(BaseModel):
     recipient: str = Field(default="*", max_length=320)
     reason: str = Field(min_length=1, max_length=2000)
     expires: datetime
-    uses_left: int | None = Field(default=None, ge=1, le=100_000)
-    max_size: int | None = Field(default=None, ge=1)
+    uses_left: int | None = Field(default=None, ge=1, le=numbers.MOST_USES)
+    max_size: int | None = Field(default=None, ge=1, le=numbers.MOST_SIZE)
 
 
 def answer(value: object, status: int = 200, **headers: str) -> Response:
@@ -104,9 +105,13 @@ async def item(request: Request, viewer: Viewer, services: Services) -> Response
 async def history(request: Request, viewer: Viewer, services: Services) -> Response:
     """Everything that happened to an item."""
     reading = await reading_of(request, viewer, services)
-    names = ("seq", "at", "actor", "event", "comment", "hash")
-    found = await services.hold.history(reading.item.id)
-    rows = [{**{name: getattr(entry, name) for name in names}, "origin": entry.os_user} for entry in found]
+    permission = may_read(viewer.address, reading.item, reading.slots, services.directory)
+    names = ("seq", "at", "actor", "event", "hash")
+    rows = [
+        {name: getattr(entry, name) for name in names}
+        | {"origin": entry.os_user, "comment": comment_of(entry.event, entry.comment, permission)}
+        for entry in await services.hold.history(reading.item.id)
+    ]
     return answer({"events": rows})
 
 
@@ -140,6 +145,7 @@ async def withdraw(request: Request, viewer: Viewer, services: Services) -> Resp
 
 async def queues(request: Request, viewer: Viewer, services: Services) -> Response:
     """Counts and ages."""
+    _overseer(viewer)
     facts = await services.hold.queue_facts()
     held = [
         {"queue": name, "held": count, "oldest_seconds": round(facts.oldest_held[name], 1)}
@@ -166,6 +172,8 @@ async def add_exception(request: Request, viewer: Viewer, services: Services) ->
     if said.expires.tzinfo is None:
         raise Refused(422, "No time zone", "expires needs a time zone, for example 2026-12-31T17:00:00Z.")
     now = services.clock().astimezone(UTC)
+    if said.expires > now + timedelta(days=numbers.MOST_DAYS):
+        raise Refused(422, "Too long", f"An exception lasts {numbers.MOST_DAYS} days at most: expires is too far away.")
     record = ExceptionRecord(
         id=f"x{secrets.token_hex(5)}",
         kind=said.kind,
@@ -202,13 +210,14 @@ def _one_of(value: str, known: Any, name: str) -> str:
 
 
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST:
+    found = numbers.whole(text, MOST)
+    if found is None:
         raise Refused(400, "Unknown value", f"limit is a number from 1 to {MOST}.")
-    return int(text)
+    return found
 
 
 def _overseer(viewer: Viewer) -> None:
-    if not (viewer.is_admin or viewer.roles):
+    if not oversees(viewer):
         raise Refused(403, "Not allowed", "This is for administrators and holders of a role.")
 
 
@@ -260,6 +269,7 @@ def item_json(services: Services, viewer: Viewer, found: HeldItem, slots: tuple[
 async def _whole(services: Services, viewer: Viewer, reading: Reading) -> dict[str, Any]:
     needs = reading.missing() if reading.item.state is State.HELD else ()
     said = await services.hold.decisions(reading.item.id)
+    permission = may_read(viewer.address, reading.item, reading.slots, services.directory)
     return item_json(services, viewer, reading.item, reading.slots) | {
         "needs": _needs(needs),
         "decisions": [
@@ -267,7 +277,7 @@ async def _whole(services: Services, viewer: Viewer, reading: Reading) -> dict[s
                 "person": d.person,
                 "verdict": d.verdict,
                 "roles": list(d.roles),
-                "comment": d.comment,
+                "comment": d.comment if permission else None,
                 "round": d.round,
                 "at": d.at,
             }

@@ -137,7 +137,8 @@ class Console:
                 request.state.page = page.path
                 return page
         if methods:
-            raise Refused(405, "Method not allowed", f"This page knows {', '.join(sorted(methods))}.")
+            known = ", ".join(sorted(methods.keys() | ({"HEAD"} if "GET" in methods else set())))
+            raise Refused(405, "Method not allowed", f"This page knows {known}.", allow=known)  # RFC 9110 15.5.6
         raise Refused(404, "Not found", "There is no such page.")
 
 
@@ -172,7 +173,8 @@ async def _program(services: Services, headers: HeaderFields, who: Who, client: 
         )
     if who is Who.DECIDE and found.scope is not TokenScope.DECIDE:
         raise Refused(403, "Not allowed", "This token may read only; deciding needs the scope decide.")
-    viewer = person(services, found.address)
+    account = await services.accounts.people.find(found.address)
+    viewer = person(services, found.address, admin=account is not None and account.admin)
     return replace(viewer, session=found.id, client=client, program=True)
 
 
@@ -208,6 +210,8 @@ def _failure(request: Request, services: Services, error: Exception) -> Response
         response: Response = JSONResponse(body, status, media_type="application/problem+json")
     else:
         response = _page(request, status, title, text, services)
+    if isinstance(error, Refused):
+        response.headers.update(error.headers)
     if status == 401:
         response.headers["www-authenticate"] = "Bearer"
     if status in (408, 413, 431):

@@ -130,9 +130,10 @@ class Page:
 class Refused(Exception):
     """Ends a request with an error page (for the API: problem+json, RFC 9457). ``text`` is for the person."""
 
-    def __init__(self, status: int, title: str, text: str = "") -> None:
+    def __init__(self, status: int, title: str, text: str = "", **headers: str) -> None:
+        """``headers``: further header fields of the answer."""
         super().__init__(title)
-        self.status, self.title, self.text = status, title, text
+        self.status, self.title, self.text, self.headers = status, title, text, headers
 
 
 def services_of(request: Request) -> Services:

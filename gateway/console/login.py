@@ -13,7 +13,7 @@ from gateway.accounts import Method, Session, Stage, Visit
 from gateway.accounts.door import Answer, Outcome
 from gateway.console.context import Page, Refused, Services, Viewer, Who, roles_of, services_of
 from gateway.console.render import local_path, redirect, render
-from gateway.console.sessions import arrival_of, give, take_away
+from gateway.console.sessions import arrival_of, give, give_mark, mark_of, take_away
 from gateway.directory import Directory
 from gateway.errors import OperatorError
 from gateway.metrics import LOGINS
@@ -43,12 +43,13 @@ async def login(request: Request, viewer: Viewer, services: Services) -> Respons
     address = person.address if person else typed["address"].strip()
     visit = visit_of(request, viewer, Method.PASSWORD)
     second = must_have_second(services.settings.console, services.directory, address)
-    old = arrival_of(request).secret
-    answer = await services.accounts.door.password(address, typed["password"], visit, second=second, old=old)
+    known = {"old": arrival_of(request).secret, "mark": mark_of(request)}
+    answer = await services.accounts.door.password(address, typed["password"], visit, second=second, **known)
     report(services, "password", answer.outcome, address, viewer.client)
     if answer.outcome is not Outcome.OK:
         return _again(request, answer, _form, then, typed["address"], wrong=_WRONG)
-    return give(_on(request, answer.stage, then), request, answer.secret)
+    response = give(_on(request, answer.stage, then), request, answer.secret)
+    return await give_mark(response, request, address) if answer.stage is Stage.FULL else response
 
 
 def _form(
@@ -97,11 +98,13 @@ async def code(request: Request, viewer: Viewer, services: Services) -> Response
         return redirect(request, "/login")
     plain = typed["code"].replace(" ", "")
     recovery = not (plain.isdigit() and len(plain) <= 8)
-    answer = await services.accounts.door.code(arrival_of(request).secret, session, plain, is_recovery=recovery)
+    answer = await services.accounts.door.code(
+        arrival_of(request).secret, session, plain, is_recovery=recovery, mark=mark_of(request)
+    )
     report(services, "recovery" if recovery else "code", answer.outcome, session.address, viewer.client)
     if answer.outcome is not Outcome.OK:
         return _again(request, answer, _code_form, then, wrong=_WRONG_CODE)
-    return give(redirect(request, then), request, answer.secret)
+    return await give_mark(give(redirect(request, then), request, answer.secret), request, session.address)
 
 
 def _half(request: Request) -> Session | None:

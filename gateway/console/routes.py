@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.console import account, api, login, oidc
+from gateway.console import account, api, login, oidc, own_tokens
 from gateway.console.context import Page, Refused, Services, Viewer, Who
 from gateway.console.pages.table import PAGES
 from gateway.console.render import assets
@@ -34,6 +34,7 @@ ROUTES: tuple[Page, ...] = (
     *login.ROUTES,
     *oidc.ROUTES,
     *account.ROUTES,
+    *own_tokens.ROUTES,
     *PAGES,
     *api.ROUTES,
 )

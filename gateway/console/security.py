@@ -42,6 +42,8 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PATIENCE = 30.0
 """Seconds to wait for the next octets of a body."""
+WHOLE = 120.0
+"""Seconds for a whole body: an octet now and then would hold a connection for days."""
 
 
 class TooLargeError(Exception):
@@ -93,7 +95,7 @@ class Gate:
         """
         trusted = self.settings.trusted_proxies
         forwarded = [part.strip() for value in headers.all("x-forwarded-for") for part in value.split(",")]
-        while forwarded and _within(peer, trusted):
+        while forwarded and within(peer, trusted):
             nearer = forwarded.pop()
             try:
                 peer = str(ip_address(_without_port(nearer)))
@@ -113,7 +115,8 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _within(address: str, networks: Networks) -> bool:
+def within(address: str, networks: Networks) -> bool:
+    """Whether an address lies in one of these networks; IPv4 inside IPv6 counts as IPv4."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -161,13 +164,15 @@ def guarded(send: Send, settings: ConsoleSettings) -> Send:
 
 
 def bounded(receive: Receive, most: int) -> Receive:
-    """Raises TooLargeError when more octets of body come than may, TooSlowError when none come."""
-    left = most
+    """Raises TooLargeError when more octets of body come than may, TooSlowError when none come, or too slowly."""
+    left, end = most, 0.0
 
     async def counted() -> Message:
-        nonlocal left
+        nonlocal left, end
+        now = asyncio.get_running_loop().time()
+        end = end or now + WHOLE
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout_at(min(now + PATIENCE, end)):
                 message = await receive()
         except TimeoutError as error:
             raise TooSlowError from error

@@ -17,6 +17,7 @@ import uvicorn
 from gateway.accounts import Accounts
 from gateway.checks.virus import VirusScanner
 from gateway.console.app import Console, build
+from gateway.console.connection import protocol
 from gateway.console.context import Health, Services
 from gateway.console.provider import Provider
 from gateway.deliver import NextHop
@@ -172,7 +173,7 @@ def _configuration(settings: Settings, console: Console) -> uvicorn.Config:
         console,
         host=settings.console.address.host,
         port=settings.console.address.port,
-        http="h11",
+        http=protocol(settings.console.trusted_proxies),
         ws="none",
         lifespan="off",
         interface="asgi3",

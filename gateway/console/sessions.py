@@ -1,7 +1,8 @@
 """Cookies and who they stand for. Refuses to let a secret of one login serve another: each step brings a new one.
 
-Two cookies. The *session* is random and lives in the database. The *visit* is random and lives nowhere: before the
+Three cookies. The *session* is random and lives in the database. The *visit* is random and lives nowhere: before the
 login it is what CSRF tokens and the state of an OpenID Connect login are derived from, so that strangers fill no table.
+The *mark* stays in a browser after a login: by it the person's own attempts are told from those of strangers.
 
 SameSite is Lax, not Strict: the links in mails, and the identity provider that sends the browser back, come from
 another site by a plain GET, and a Strict cookie would not be there; everything that changes something is a POST, for
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from gateway.accounts import Method, Session, Stage
 from gateway.accounts.core import derived, new_secret
+from gateway.accounts.door import MARK_LIFE
 from gateway.console.context import Services, Viewer, roles_of, services_of
 from gateway.model.envelope import fold
 from gateway.settings import ConsoleSettings
@@ -29,6 +31,7 @@ class Jar:
 
     session: str
     visit: str
+    mark: str
     path: str
     secure: bool
 
@@ -37,11 +40,13 @@ class Jar:
         """``__Host-`` (no other host, no other path can set it) where it is allowed: https, at the root of the host."""
         prefix = settings.path_prefix
         kind = ("__Secure-" if prefix else "__Host-") if settings.secure else ""
-        return cls(f"{kind}civicgate", f"{kind}civicgate-visit", prefix or "/", settings.secure)
+        return cls(
+            f"{kind}civicgate", f"{kind}civicgate-visit", f"{kind}civicgate-mark", prefix or "/", settings.secure
+        )
 
-    def put(self, response: Response, name: str, value: str) -> None:
-        """Give a cookie that ends with the browser (the database ends it earlier)."""
-        response.set_cookie(name, value, path=self.path, secure=self.secure, httponly=True, samesite="lax")
+    def put(self, response: Response, name: str, value: str, life: int | None = None) -> None:
+        """Give a cookie that ends with the browser (the database ends it earlier), or after ``life`` seconds."""
+        response.set_cookie(name, value, life, path=self.path, secure=self.secure, httponly=True, samesite="lax")
 
     def drop(self, response: Response, name: str) -> None:
         """Take a cookie away."""
@@ -71,8 +76,19 @@ async def arrive(request: Request) -> Arrival:
     jar = Jar.of(services.settings.console)
     secret, visit = request.cookies.get(jar.session, ""), request.cookies.get(jar.visit, "")
     session = await services.accounts.sessions.find(secret) if len(secret) == _FIELD else None
+    if session is not None and await _gone(services, session):
+        session = None
     fresh = len(visit) != _FIELD
     return Arrival(jar, new_secret() if fresh else visit, fresh, secret if session else "", session)
+
+
+async def _gone(services: Services, session: Session) -> bool:
+    """Somebody of the identity provider's who has left the directory meanwhile, where only its people come in."""
+    if session.method is not Method.OIDC or not services.settings.console.oidc.known_people_only:
+        return False
+    if services.directory.person(session.address) is not None:
+        return False
+    return await services.accounts.people.find(session.address) is None
 
 
 def arrival_of(request: Request) -> Arrival:
@@ -94,6 +110,19 @@ def give(response: Response, request: Request, secret: str) -> Response:
     jar = arrival_of(request).jar
     jar.put(response, jar.session, secret)
     jar.drop(response, jar.visit)
+    return response
+
+
+def mark_of(request: Request) -> str:
+    """By what this browser is known, as it says."""
+    return request.cookies.get(arrival_of(request).jar.mark, "")[:200]
+
+
+async def give_mark(response: Response, request: Request, address: str) -> Response:
+    """Let the browser be known from now on as one of this person's. Raises StoreError."""
+    mark, jar = await services_of(request).accounts.door.mark(address), arrival_of(request).jar
+    if mark:
+        jar.put(response, jar.mark, mark, int(MARK_LIFE.total_seconds()))
     return response
 
 

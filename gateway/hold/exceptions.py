@@ -20,6 +20,7 @@ from gateway.model.envelope import ExceptionRecord, fold
 from gateway.store import events
 from gateway.store.events import Actor
 from gateway.store.tables import exception
+from gateway.store.text import plain
 
 FRESH = 1.0
 """Seconds for which a snapshot is good: an exception counts, or counts no more, at most that much later."""
@@ -133,13 +134,14 @@ class Exceptions:
 def checked(record: ExceptionRecord) -> ExceptionRecord:
     """With addresses folded. Raises OperatorError for one that means nothing."""
     for name, value in (("sender", record.sender), ("recipient", record.recipient)):
-        if value != "*" and "@" not in value.removesuffix("@"):
-            raise OperatorError(f"--{name} must be an address, @domain or *, not «{value}».")
+        if value != "*" and ("@" not in value.removesuffix("@") or not value.isprintable()):
+            raise OperatorError(f"The {name} must be an address, @domain or *, not «{plain(value)}».")
     if record.expires <= record.created:
         raise OperatorError(f"The exception would be over before it begins ({record.expires:%Y-%m-%d %H:%M} UTC).")
-    if not record.reason.strip() or not record.approver.strip():
+    if not plain(record.reason).strip() or not record.approver.strip():
         raise OperatorError("An exception needs a reason and an approver: it is the written approval.")
-    return replace(record, sender=fold(record.sender), recipient=fold(record.recipient))
+    sender, recipient = fold(record.sender), fold(record.recipient)
+    return replace(record, sender=sender, recipient=recipient, reason=plain(record.reason).strip())
 
 
 async def insert_record(connection: AsyncConnection, record: ExceptionRecord, os_user: str) -> None:

@@ -229,10 +229,15 @@ def _facts(acceptance: Acceptance, body: str) -> MessageFacts:
 
 
 def console_address(settings: Settings) -> str:
-    """Where people reach the console, ``""`` when they cannot: links to this machine's own loopback help nobody."""
+    """Where people reach the console, ``""`` when they cannot.
+
+    ``base_url`` says so by itself: with several nodes another one may serve it. Without it there is only this node's
+    own console, and links to a loopback or to the address that means all addresses help nobody.
+    """
     console = settings.console
-    reached = console.base_url or not console.address.host.startswith(("127.", "localhost", "[::1]", "::1"))
-    return console.url if console.enabled and reached else ""
+    host = console.address.host.strip("[]")
+    nowhere = host == "localhost" or host.startswith("127.") or host in ("::1", "0.0.0.0", "::")  # noqa: S104
+    return console.base_url or (console.url if console.enabled and not nowhere else "")
 
 
 async def open_hold(

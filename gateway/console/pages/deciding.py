@@ -7,12 +7,12 @@ from datetime import timedelta
 from starlette.requests import Request
 
 from gateway.console.context import Services, Viewer
+from gateway.console.pages import numbers
 from gateway.console.pages.showing import field, fields
 from gateway.errors import OperatorError
 from gateway.hold import Outcome
 from gateway.hold.allowing import Allowance
 from gateway.hold.decide import Order, Reading
-from gateway.source import parse_size
 
 _WANTED = {
     "reject": "Write the reason: the sender reads it.",
@@ -20,7 +20,6 @@ _WANTED = {
     "comment": "Write the comment first.",
 }
 _LONGEST = 2000
-_MOST_DAYS = 366
 
 
 class Wrong(Exception):
@@ -112,11 +111,10 @@ async def _allowance(said: Said) -> Allowance:
     request = said.request
     days, size = await field(request, "days"), await field(request, "size")
     scope, once = await field(request, "scope"), await field(request, "once") == "1"
-    if not (days.isascii() and days.isdigit()) or not 1 <= int(days[:9]) <= _MOST_DAYS:
+    count, most = numbers.whole(days, numbers.MOST_DAYS), numbers.octets(size) if size else None
+    if count is None:
         raise OperatorError("Choose until when it shall be allowed.")
-    try:
-        most = parse_size(size) if size else None
-    except ValueError as error:
-        raise OperatorError("Write the largest size like 80 MB, or leave it empty.") from error
-    expires = said.services.clock() + timedelta(days=int(days))
+    if size and most is None:
+        raise OperatorError("Write the largest size like 80 MB, or leave it empty.")
+    expires = said.services.clock() + timedelta(days=count)
     return Allowance(expires, (scope,) if scope else (), most, once)

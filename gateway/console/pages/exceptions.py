@@ -12,14 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.console.context import Page, Refused, Services, Viewer, Who
-from gateway.console.pages import words
+from gateway.console.pages import numbers, words
 from gateway.console.pages.showing import Flash, field, show
 from gateway.console.pages.words import Shown, When
 from gateway.console.render import redirect
 from gateway.errors import OperatorError
 from gateway.model.envelope import ExceptionRecord, fold
 from gateway.policy import RuleSet
-from gateway.source import parse_size
 
 STATES = {
     "active": Shown("In force", "good"),
@@ -120,8 +119,8 @@ def _record(form: dict[str, str], viewer: Viewer, services: Services) -> Excepti
         reason=form["reason"],
         approver=viewer.address,
         created=now,
-        expires=now + timedelta(days=_number(form["days"], "Say how long it lasts: 1 to 366 days.", 366)),
-        uses_left=_number(form["uses"], "The number of messages is 1 to 100000, or empty.", 100_000)
+        expires=now + timedelta(days=_number(form["days"], "Say how long it lasts: 1 to 366 days.", numbers.MOST_DAYS)),
+        uses_left=_number(form["uses"], "The number of messages is 1 to 100000, or empty.", numbers.MOST_USES)
         if form["uses"]
         else None,
         max_size=_size(form["size"]) if form["size"] else None,
@@ -129,16 +128,17 @@ def _record(form: dict[str, str], viewer: Viewer, services: Services) -> Excepti
 
 
 def _number(text: str, refusal: str, most: int) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= most:
+    found = numbers.whole(text, most)
+    if found is None:
         raise OperatorError(refusal)
-    return int(text)
+    return found
 
 
 def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise OperatorError("Write the largest size like 80 MB.") from error
+    found = numbers.octets(text)
+    if found is None:
+        raise OperatorError("Write the largest size like 80 MB.")
+    return found
 
 
 async def revoke(request: Request, viewer: Viewer, services: Services) -> Response:

@@ -75,7 +75,7 @@ async def _show(
     except OperatorError as error:
         raise Refused(404, "No such page", "This list has changed. Begin at its first page.") from error
     made = rows(services, viewer, found.items)
-    by_queue = await services.hold.listing.by_queue()
+    by_queue = await services.hold.listing.by_queue() if oversees(viewer) else {row.queue for row in made}
     return await show(
         request,
         viewer,

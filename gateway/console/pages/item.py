@@ -31,6 +31,9 @@ from gateway.store.events import GATEWAY
 LARGE = 25_000_000
 """Octets from which on a message is opened when asked for only."""
 MOST_RECIPIENTS = 500
+SPOKEN = frozenset({"approve", "complete", "reject", "comment", "withdraw", "attest"})
+"""Events whose comment is what a person wrote about the message: as sealed as the message."""
+SEALED = "(for the approvers and the sender)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ async def show_item(
         recipients=_recipients(item),
         client=_client(item),
         message_id=harmless(item.message.message_id),
-        history=await entries(services, item.id),
+        history=await entries(services, item.id, permission),
         slots=place if item.state in (State.HELD, State.ATTESTING) else (),
         why_not=_why_not(viewer, reading, permission),
         can_withdraw=sent and item.state in (State.HELD, State.ATTESTING),
@@ -247,7 +250,12 @@ def _scopes(item: HeldItem) -> list[tuple[str, str]]:
     return [*found[:10], ("*", "anybody")]
 
 
-async def entries(services: Services, ident: str) -> list[Entry]:
+def comment_of(event: str, comment: str, permission: Permission) -> str | None:
+    """What the record says beside an event; None for who may not read what people wrote about the message."""
+    return None if comment and event in SPOKEN and not permission else comment
+
+
+async def entries(services: Services, ident: str, permission: Permission) -> list[Entry]:
     """The item's events, oldest first. Raises StoreError."""
     now = services.clock()
     made = []
@@ -255,7 +263,12 @@ async def entries(services: Services, ident: str) -> list[Entry]:
         known = services.directory.person(entry.actor) if "@" in entry.actor else None
         who = "" if entry.actor == GATEWAY.name else known.name if known else harmless(entry.actor)
         at = words.when(entry.at, now)
-        what, via, comment = words.event(entry.event), harmless(entry.os_user), harmless(entry.comment)
+        said = comment_of(entry.event, entry.comment, permission)
+        what, via, comment = (
+            words.event(entry.event),
+            harmless(entry.os_user),
+            SEALED if said is None else harmless(said),
+        )
         if entry.event == Event.VIEW and comment:
             what, comment = f"{what}: {comment}", ""
         made.append(Entry(entry.seq, at, what, who, via, comment, entry.hash))
@@ -265,7 +278,8 @@ async def entries(services: Services, ident: str) -> list[Entry]:
 async def history(request: Request, viewer: Viewer, services: Services) -> Response:
     """The whole record of one item."""
     reading = await reading_of(request, viewer, services)
-    found = await entries(services, reading.item.id)
+    permission = may_read(viewer.address, reading.item, reading.slots, services.directory)
+    found = await entries(services, reading.item.id, permission)
     return await show(request, viewer, services, "history.html", id=reading.item.id, entries=found)
 
 

@@ -1,7 +1,7 @@
 """All pages of this package, for the console's table of routes."""
 
 from gateway.console.context import Page
-from gateway.console.pages import content, exceptions, held, item, link, lists, mine, rules, system, waiting
+from gateway.console.pages import accounts, content, exceptions, held, item, link, lists, mine, rules, system, waiting
 
 PAGES: tuple[Page, ...] = (
     *waiting.ROUTES,
@@ -14,4 +14,5 @@ PAGES: tuple[Page, ...] = (
     *lists.ROUTES,
     *rules.ROUTES,
     *system.ROUTES,
+    *accounts.ROUTES,
 )

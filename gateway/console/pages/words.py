@@ -75,6 +75,22 @@ EVENTS: dict[str, str] = {
     "exception-given-back": "Use given back",
     "exception-revoked": "Exception revoked",
 }
+ACCOUNT_EVENTS: dict[str, str] = {
+    "account-added": "Account made",
+    "account-disabled": "Disabled",
+    "account-enabled": "Enabled",
+    "setup-link-made": "Link for setting a password made",
+    "password-set": "Password set",
+    "totp-enrolled": "Second factor set up",
+    "totp-reset": "Second factor taken away",
+    "recovery-codes-made": "New recovery codes made",
+    "recovery-code-used": "Recovery code used",
+    "logged-in": "Logged in",
+    "logged-out": "Logged out, or one session ended",
+    "sessions-ended": "Sessions ended",
+    "token-added": "API token made",
+    "token-revoked": "API token revoked",
+}
 
 
 def when(at: datetime, now: datetime, *, end: bool = False) -> When:
@@ -122,6 +138,11 @@ def state(value: str) -> Shown:
 def event(name: str) -> str:
     """An event in words."""
     return EVENTS.get(name, name.replace("-", " ").capitalize())
+
+
+def account_event(name: str) -> str:
+    """An event of an account in words."""
+    return ACCOUNT_EVENTS.get(name, name.replace("-", " ").capitalize())
 
 
 def harmless(text: str, *, lines: bool = False) -> str:

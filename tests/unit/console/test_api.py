@@ -4,7 +4,7 @@ import asyncio
 import re
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ EXCEPTION = {
     "kind": "large-file",
     "sender": "gis@city.example",
     "reason": "Ticket 4711",
-    "expires": "2099-01-01T00:00:00Z",
+    "expires": (datetime.now(UTC) + timedelta(days=30)).isoformat(),
 }
 
 
