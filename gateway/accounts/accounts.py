@@ -20,14 +20,22 @@ from gateway.settings import ConsoleSettings, Settings
 from gateway.store import events
 from gateway.store.database import Database
 from gateway.store.opening import open_database
+from gateway.store.sealing import Seal
 from gateway.store.tables import account
 
 
 class Accounts:
     """One process's door to the accounts; any number of processes may have one."""
 
-    def __init__(self, database: Database, settings: ConsoleSettings, clock: Callable[[], datetime] = utc_now) -> None:
-        self.core = Core(database, settings, clock)
+    def __init__(
+        self,
+        database: Database,
+        settings: ConsoleSettings,
+        clock: Callable[[], datetime] = utc_now,
+        seal: Seal | None = None,
+    ) -> None:
+        """``seal``: for second factors; commands, which neither set one up nor ask for one, need none."""
+        self.core = Core(database, settings, clock, seal)
         hashes = Hashes()
         self.throttle = Throttle(self.core)
         self.sessions = Sessions(self.core)

@@ -16,6 +16,7 @@ from gateway.settings import ConsoleSettings
 from gateway.store import events
 from gateway.store.database import Database
 from gateway.store.events import Actor
+from gateway.store.sealing import Seal
 
 
 def utc_now() -> datetime:
@@ -30,6 +31,8 @@ class Core:
     database: Database
     settings: ConsoleSettings
     clock: Callable[[], datetime] = utc_now
+    seal: Seal | None = None
+    """For second factors; None where none is set up or asked for."""
 
     async def note(self, connection: AsyncConnection, address: str, name: str, actor: Actor, comment: str = "") -> None:
         """One event of an account, inside the caller's transaction."""

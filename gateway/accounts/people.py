@@ -17,9 +17,10 @@ from gateway.accounts.core import Core, digest, new_secret
 from gateway.accounts.passwords import Hashes
 from gateway.accounts.sessions import ending
 from gateway.accounts.throttle import Throttle, account_key, code_key
-from gateway.errors import OperatorError
+from gateway.errors import OperatorError, StoreError
 from gateway.model.envelope import fold
 from gateway.store.events import Actor
+from gateway.store.sealing import Seal, totp_of
 from gateway.store.tables import account, recovery
 
 LINK_LIFE = timedelta(hours=24)
@@ -48,6 +49,7 @@ class Secrets:
     address: str
     password: str
     totp: str
+    """Sealed."""
     totp_step: int
     disabled: bool
 
@@ -194,9 +196,10 @@ class People:
         if step is None:
             raise OperatorError("The code is not right. Does your phone show the right time?")
         codes = tuple(totp.recovery_code() for _ in range(totp.RECOVERY_CODES))
+        kept = await self._seal().close(secret, totp_of(key))
 
         async def work(connection: AsyncConnection) -> None:
-            await self._change(connection, key, {"totp": secret, "totp_step": step})
+            await self._change(connection, key, {"totp": kept, "totp_step": step})
             await connection.execute(delete(recovery).where(recovery.c.address == key))
             rows = [{"address": key, "digest": digest(totp.plain_recovery(one))} for one in codes]
             await connection.execute(insert(recovery), rows)
@@ -246,7 +249,8 @@ class People:
         found = await _secrets(connection, address)
         if found is None or not found.totp or found.disabled:
             return False
-        step = totp.matching_step(found.totp, code, self._core.clock(), found.totp_step)
+        kept = self._seal().open(found.totp, totp_of(found.address))
+        step = totp.matching_step(kept, code, self._core.clock(), found.totp_step)
         if step is None:
             return False
         later = update(account).where(account.c.address == address, account.c.totp_step < step)
@@ -259,6 +263,11 @@ class People:
             return False
         await self._core.note(connection, address, "recovery-code-used", Actor(address))
         return True
+
+    def _seal(self) -> Seal:
+        if self._core.seal is None:
+            raise StoreError("second factors need the store's key, which was not opened here")
+        return self._core.seal
 
     async def _change(self, connection: AsyncConnection, key: str, values: dict[str, Any]) -> None:
         done = await connection.execute(update(account).where(account.c.address == key).values(**values))

@@ -27,6 +27,7 @@ from gateway.hold import Hold, open_hold
 from gateway.policy import RuleSet
 from gateway.records.log import logger
 from gateway.settings import OidcSettings, Settings
+from gateway.store.sealing import Seal
 
 GRACE = 5
 """Seconds for which requests under way may take to end."""
@@ -90,7 +91,7 @@ class ConsoleProcess:
         return Services(
             settings=settings,
             hold=hold,
-            accounts=Accounts(hold.core.database, settings.console),
+            accounts=Accounts(hold.core.database, settings.console, seal=Seal(hold.core.bodies)),
             directory=self._directory,
             rules=self._rules,
             neighbours={"clamd": self._clamd, "next hop": self._reached, "store": self._store(hold)},

@@ -16,6 +16,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.hold.core import Core
+from gateway.store.sealing import Seal, secret_of
 from gateway.store.tables import secret
 
 AHEAD = timedelta(minutes=5)
@@ -100,13 +101,14 @@ class Marks:
 
     async def _shared(self) -> bytes:
         """The key of this store, made at its first use."""
-        query = select(secret.c.value).where(secret.c.name == self._kind)
+        query, seal = select(secret.c.value).where(secret.c.name == self._kind), Seal(self._core.bodies)
+        fresh = await seal.close(secrets.token_hex(32), secret_of(self._kind))
 
         async def work(connection: AsyncConnection) -> str:
             known = (await connection.execute(query)).scalar()
             if known is None:
-                known = secrets.token_hex(32)
+                known = fresh
                 await connection.execute(insert(secret).values(name=self._kind, value=known))
             return str(known)
 
-        return bytes.fromhex(await self._core.database.write(work))
+        return bytes.fromhex(seal.open(await self._core.database.write(work), secret_of(self._kind)))

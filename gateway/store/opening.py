@@ -18,6 +18,7 @@ from gateway.store.bodies import Bodies, Damaged
 from gateway.store.database import Database
 from gateway.store.keys import KeyRing, Note
 from gateway.store.postgres import Server
+from gateway.store.sealing import seal_old
 from gateway.store.tables import message, store
 
 PASSWORD = "CIVICGATE_DATABASE_PASSWORD"  # noqa: S105 - the variable's name
@@ -73,6 +74,7 @@ async def open_store(settings: StoreSettings, busy_timeout: float = 10.0) -> tup
     try:
         bodies = await asyncio.to_thread(open_bodies, settings)
         await join(database, bodies)
+        await seal_old(database, bodies)
     except BaseException:
         await database.close()
         raise

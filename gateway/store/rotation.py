@@ -21,6 +21,7 @@ from gateway.errors import OperatorError, StoreError
 from gateway.store.bodies import ORPHAN_AGE, Bodies, Damaged
 from gateway.store.database import Database
 from gateway.store.keys import VARIABLE, Sealing
+from gateway.store.sealing import reseal
 from gateway.store.tables import message
 
 STEP = 500
@@ -114,7 +115,8 @@ class Rotation:
         identity = self._bodies.keys.identities().get(target.public)
         if identity is None:
             raise OperatorError(f"{self._bodies.keys.place} lacks {target.public}: copy it from the node that made it.")
-        done, damaged = 0, set[str]()
+        _, lost = await reseal(self._database, self._bodies, identity)
+        done, damaged = 0, set(lost)
         while True:
             count, broken = await self._pass(identity)
             done += count

@@ -30,6 +30,7 @@ from gateway.model.envelope import Client, Direction, ExceptionRecord, Recipient
 from gateway.model.verdict import Disposition, HoldOrder, Mode, RuleMatch
 from gateway.policy import RuleSet
 from gateway.settings import Settings
+from gateway.store.sealing import Seal
 
 ROOT = Path(__file__).parents[2]
 CLERK, MANAGER, HERALD, CABLE = (f"{n}@city.example" for n in ("clerk", "manager", "communications", "it-director"))
@@ -278,7 +279,8 @@ async def town(folder: Path, *, serve: bool = True, **changes: Any) -> AsyncIter
         rules, directory, _ = load_policy(settings)
         hold = await open_hold(settings, directory)
         try:
-            made = Town(settings, hold, Accounts(hold.core.database, settings.console), directory, rules)
+            accounts = Accounts(hold.core.database, settings.console, seal=Seal(hold.core.bodies))
+            made = Town(settings, hold, accounts, directory, rules)
             hold.core.clock = made.clock
             made.url = settings.console.url
             if not serve:

@@ -20,9 +20,11 @@ from gateway.accounts.tokens import Scope
 from gateway.errors import OperatorError
 from gateway.settings import ConsoleSettings
 from gateway.store import events, tables
+from gateway.store.bodies import Bodies
 from gateway.store.database import Database
 from gateway.store.events import Actor
 from gateway.store.postgres import Server
+from gateway.store.sealing import Seal
 from tests.postgresql import WITHOUT, Cluster, programs
 
 CLERK, BOSS = "clerk@city.example", "boss@city.example"
@@ -96,9 +98,10 @@ both = pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
 
 
 @pytest.fixture
-async def accounts(place: Path | Server, clock: Clock, cheap: None) -> AsyncIterator[Accounts]:
+async def accounts(place: Path | Server, clock: Clock, cheap: None, tmp_path: Path) -> AsyncIterator[Accounts]:
     """Accounts on a database of their own."""
-    found = Accounts(await Database.open(place), ConsoleSettings(), clock)
+    seal = Seal(Bodies.local(tmp_path / "bodies", tmp_path / "body.key"))
+    found = Accounts(await Database.open(place), ConsoleSettings(), clock, seal)
     yield found
     await found.close()
 

@@ -27,6 +27,7 @@ from gateway.policy import load_rules
 from gateway.settings import Settings
 from gateway.store import tables
 from gateway.store.events import Actor
+from gateway.store.sealing import Seal
 
 TEMPLATES = Path("config/templates").resolve()
 PASSWORD = "three wooden bridges"
@@ -174,7 +175,8 @@ async def serving(
     hold = await open_hold(settings, CITY, clock=clock)
     log = Log()
     services = Services(
-        settings=settings, hold=hold, accounts=Accounts(hold.core.database, settings.console, clock), directory=CITY,
+        settings=settings, hold=hold, directory=CITY,
+        accounts=Accounts(hold.core.database, settings.console, clock, Seal(hold.core.bodies)),
         rules=_no_rules(folder), clock=clock, provider=provider_of(settings.console.oidc), log=log,
     )  # fmt: skip
     app = build(services, ROUTES + pages)
