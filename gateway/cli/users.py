@@ -1,4 +1,4 @@
-"""``civicgate users``: local accounts of the console: add, list, disable, enable, passwd, reset-totp, history.
+"""``civicgate users``: the console's people: add, list, disable, enable, passwd, reset-totp, sessions, history.
 
 Refuses to take a password from the command line, where other people of the machine could read it: it is asked for on
 the terminal, read from standard input, or set by the person through a one-time link.
@@ -41,6 +41,8 @@ def register(subparsers: Any) -> None:
     actions.add_parser("enable", parents=[one], help="the opposite")
     actions.add_parser("history", parents=[one], help="everything that happened to an account")
     actions.add_parser("reset-totp", parents=[one], help="take the second factor away, when the phone is lost")
+    actions.add_parser("sessions", parents=[one], help="where a person is logged in")
+    actions.add_parser("end-sessions", parents=[one], help="log a person out everywhere")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -120,20 +122,23 @@ async def _set(args: argparse.Namespace, accounts: Accounts, settings: Settings,
 
 
 async def _list(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
-    found = await accounts.people.list()
+    found, sessions = await accounts.people.list(), await accounts.sessions.counts()
+    roles = _roles(settings)
     if args.json:
-        print_json([_plain(account) for account in found])
+        more = [{"sessions": sessions.get(a.address, 0), "roles": sorted(roles(a.address))} for a in found]
+        print_json([_plain(account) | row for account, row in zip(found, more, strict=True)])
     elif not found:
         print("There are no accounts. Make the first: civicgate users add ADDRESS --admin")
     else:
         rows = [
             (
-                a.address, _state(a), "yes" if a.admin else "", "on" if a.has_totp else "",
-                moment(a.last_login) if a.last_login else "never",
+                a.address, _state(a), "yes" if a.admin else "", ", ".join(sorted(roles(a.address))),
+                "on" if a.has_totp else "", moment(a.last_login) if a.last_login else "never",
+                str(sessions.get(a.address, 0)),
             )
             for a in found
         ]  # fmt: skip
-        print(table(("ADDRESS", "STATE", "ADMIN", "SECOND FACTOR", "LAST LOGIN"), rows))
+        print(table(("ADDRESS", "STATE", "ADMIN", "ROLES", "SECOND FACTOR", "LAST LOGIN", "SESSIONS"), rows))
     return 0
 
 
@@ -148,6 +153,37 @@ async def _enable(args: argparse.Namespace, accounts: Accounts, settings: Settin
 async def _reset_totp(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
     account = await accounts.people.reset_totp(args.address, _actor())
     return _told(args, account, "has no second factor any more; its sessions are ended.")
+
+
+def _roles(settings: Settings) -> Callable[[str], frozenset[str]]:
+    """Roles by address, none while the directory cannot be read."""
+    try:
+        directory = load_directory(settings.policy.directory)
+    except CivicgateError:
+        return lambda address: frozenset()
+    return directory.roles_of
+
+
+async def _sessions(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
+    found = await accounts.sessions.list(args.address)
+    names = ("id", "method", "stage", "client", "agent", "created", "seen", "expires")
+    if args.json:
+        print_json([{name: getattr(session, name) for name in names} for session in found])
+    elif not found:
+        print(f"{args.address} is not logged in.")
+    else:
+        rows = [(moment(s.created), moment(s.seen), s.client, str(s.method), s.agent) for s in found]
+        print(table(("SINCE", "LAST CLICK", "FROM", "WAY IN", "BROWSER"), rows))
+    return 0
+
+
+async def _end_sessions(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
+    ended = await accounts.sessions.end_all(args.address, _actor())
+    if args.json:
+        print_json({"address": args.address, "ended": ended})
+    else:
+        print(f"{args.address} {'is logged out everywhere' if ended else 'was not logged in'}.")
+    return 0
 
 
 async def _history(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
@@ -178,6 +214,8 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, Accounts, Settings], Awaitable
     "disable": _disable,
     "enable": _enable,
     "reset-totp": _reset_totp,
+    "sessions": _sessions,
+    "end-sessions": _end_sessions,
     "history": _history,
 }
 

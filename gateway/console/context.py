@@ -150,11 +150,4 @@ def viewer_of(request: Request) -> Viewer:
 
 def roles_of(directory: Directory, address: str) -> frozenset[str]:
     """The roles that the directory gives to whom the address reaches; ``director`` for a department's director."""
-    person = directory.person(address)
-    if person is None:
-        return frozenset()
-    names = {role for role, holders in directory.roles.items() if any(directory.person(h) is person for h in holders)}
-    directors = (d.director for d in directory.departments.values() if d.director)
-    if any(directory.person(director) is person for director in directors):
-        names.add("director")
-    return frozenset(names)
+    return directory.roles_of(address)

@@ -153,6 +153,15 @@ class Directory:
         department = self.departments.get(person.department) if person else None
         return (department.director,) if department and department.director else ()
 
+    def roles_of(self, address: str) -> frozenset[str]:
+        """The roles of whom the address reaches; ``director`` for who directs a department."""
+        person = self.person(address)
+        if person is None:
+            return frozenset()
+        names = {role for role, holders in self.roles.items() if any(self.person(h) is person for h in holders)}
+        directs = any(self.person(d.director) is person for d in self.departments.values() if d.director)
+        return frozenset(names | ({"director"} if directs else set()))
+
     @property
     def role_names(self) -> frozenset[str]:
         """Every role that a rule may name."""

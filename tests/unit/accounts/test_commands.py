@@ -112,6 +112,11 @@ def test_changes_and_their_refusals(say: Say) -> None:
     for action in ("passwd", "disable", "enable", "reset-totp"):
         code, out, err = say("users", action, "nobody@city.example", typed=PASSWORD)
         assert (code, out, err) == (1, "", "civicgate: There is no account nobody@city.example.\n")
+    assert _json(say("users", "list", "--json"))[0]["sessions"] == 0
+    assert say("users", "sessions", CLERK)[1] == f"{CLERK} is not logged in.\n"
+    assert _json(say("users", "sessions", CLERK, "--json")) == []
+    assert say("users", "end-sessions", CLERK)[1] == f"{CLERK} was not logged in.\n"
+    assert _json(say("users", "end-sessions", CLERK, "--json")) == {"address": CLERK, "ended": False}
     code, _, err = say("users", "add", "guest@elsewhere.example", typed=PASSWORD)
     assert (code, "the directory does not know guest@elsewhere.example" in err) == (0, True)
     assert say("users", "add", "no address", typed=PASSWORD)[0] == 1
