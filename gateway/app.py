@@ -63,7 +63,7 @@ def load_policy(settings: Settings) -> Policy:
     variables = {"city_name": settings.notices.city_name, "transfer_service": settings.notices.transfer_service}
     known = frozenset(kind.id for kind in types)
     own = settings.network.internal_domains
-    rules = load_rules(settings.policy.rules, known, variables, directory.role_names, own)
+    rules = load_rules(settings.policy.rules, known, variables, directory.role_names, own, settings.policy.profile)
     return rules, directory, types
 
 

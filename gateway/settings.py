@@ -465,6 +465,8 @@ class PolicySettings(Slice):
     directory: Path = Path("config/directory.yaml")
     clauses: Path = Path("config/clauses.yaml")
     """Texts of the clauses that rules name, for people."""
+    profile: Path | None = None
+    """What one city wants otherwise of the rules; None: as they are written."""
 
 
 class Settings(Slice):

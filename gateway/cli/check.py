@@ -1,4 +1,4 @@
-"""``civicgate check``: settings, directory, rules and information types are read, and every case is run.
+"""``civicgate check``: settings, directory, rules, types and clauses are read, and every case is run.
 
 Needs no server. Exit code 1 when anything is wrong; every problem is printed with file and line.
 """
@@ -15,6 +15,7 @@ from gateway.model.envelope import Client, Envelope, Sender
 from gateway.model.finding import Check, Confidence, Findings, Questions
 from gateway.policy import InformationType
 from gateway.policy.cases import run_cases
+from gateway.policy.clauses import load_clauses, unknown_clauses
 from gateway.settings import InspectionSettings, Settings
 
 
@@ -43,6 +44,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     for problem in _type_problems(types, scanner):
         failed += 1
         print(problem, file=sys.stderr)
+    for unknown in unknown_clauses(settings.policy.rules, load_clauses(settings.policy.clauses)):
+        failed += 1
+        print(unknown, file=sys.stderr)
     total += sum(len(kind.cases) for kind in types)
     people = len(directory.people)
     print(

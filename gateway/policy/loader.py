@@ -16,6 +16,7 @@ from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Published
 from gateway.model.verdict import Transform, TransformKind
 from gateway.policy.compiled import Rule, compile_rule
+from gateway.policy.profile import Profile
 from gateway.policy.ruleset import WRAPPERS, RuleSet
 from gateway.policy.schema import RuleFile
 from gateway.policy.wordlists import read_words
@@ -37,13 +38,14 @@ def load_rules(
     variables: Mapping[str, str] = DEFAULT_VARIABLES,
     known_roles: frozenset[str] | None = None,
     domains: tuple[str, ...] = (),
+    profile: Path | None = None,
 ) -> RuleSet:
     """Load and compile every ``*.yaml`` below ``folder`` but ``types/``, in the order of their paths.
 
     ``known_types``: ids that ``content.types`` may name, None: not checked. ``variables``: values of ``{placeholders}``
     in texts and lines; ``{city_name_capitals}`` and the like are made from each. ``known_roles``: roles that
-    ``hold`` and ``notify`` may name, None: not checked. ``domains``: the city's own, for links. Raises
-    :class:`ConfigErrors` with all problems.
+    ``hold`` and ``notify`` may name, None: not checked. ``domains``: the city's own, for links. ``profile``: what a
+    city wants otherwise, None: nothing. Raises :class:`ConfigErrors` with all problems.
     """
     values = {**variables, **{f"{name}_capitals": text.upper() for name, text in variables.items()}}
     digest = hashlib.sha256()
@@ -51,16 +53,25 @@ def load_rules(
     errors: list[ConfigError] = []
     if not folder.is_dir():
         raise ConfigErrors([ConfigError("is not a folder of rules", str(folder))])
+    city = Profile(profile)
+    digest.update(city.octets)
+    said: list[tuple[RuleFile, Document]] = []
     for path in _files(folder):
         try:
             document = read_yaml(path)
             digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-            read.append((validate(document, RuleFile), document))
+            spec = validate(document, RuleFile)
+            adapted = city.adapt(document, spec)
+            if adapted is not document:
+                spec = validate(adapted, RuleFile)
+                said.append((spec, city.said(adapted, spec)))
+            read.append((spec, document))
         except ConfigErrors as error:
             errors.extend(error.errors)
     errors.extend(_duplicates(read))
-    for spec, document in read:
+    errors.extend(city.unknown([spec.id for spec, _ in read]))
+    for spec, document in (*read, *said):
         errors.extend(_unknown_names(spec, document, known_types, "types", "information type"))
         errors.extend(_unknown_names(spec, document, known_roles, "approvers", "role"))
         errors.extend(_unknown_names(spec, document, known_roles, "all", "role", "approvers"))

@@ -19,7 +19,7 @@ Say = Callable[..., tuple[int, str, str]]
 CASE = """
 id: subject
 title: No such subject
-source: mon/x
+source: mon/secrets
 when: {header: {name: Subject, contains: [forbidden]}}
 then: {reject: {text: Not this subject.}}
 cases:
@@ -109,6 +109,18 @@ def test_check_is_1_for_a_rule_that_cannot_be_read(say: Say, tmp_path: Path) -> 
     code, out, err = say("check")
     assert (code, out) == (1, "")
     assert "a.yaml:2:1: unknown key «titel», did you mean «title»?" in err
+
+
+def test_check_is_1_for_a_clause_that_nobody_can_look_up(say: Say, tmp_path: Path) -> None:
+    """Regression: rules and types could cite a clause that policy.clauses does not have. Each with its place."""
+    rule = CASE.replace("SUBJECT", "forbidden").replace("source: mon/secrets", "source: [mon/secrets, mon/secret]")
+    (tmp_path / "rules" / "a.yaml").write_text(rule, "utf-8")
+    text = Path("rules/types/us-ssn.yaml").read_text("utf-8").replace("roc/types", "xyz/nothing", 1)
+    (tmp_path / "rules" / "types" / "us-ssn.yaml").write_text(text, "utf-8")
+    code, out, err = say("check")
+    assert (code, out.splitlines()[-1].rsplit(", ", 1)[1]) == (1, "2 failed")
+    assert "a.yaml:4:23: clause «mon/secret» is not known, did you mean «mon/secrets»?" in err
+    assert "us-ssn.yaml:4:10: clause «xyz/nothing» is not known" in err
 
 
 def test_check_is_1_for_a_type_that_does_not_hold_its_cases(say: Say, tmp_path: Path) -> None:
