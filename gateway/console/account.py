@@ -40,7 +40,7 @@ async def overview(request: Request, viewer: Viewer, services: Services) -> Resp
         viewer,
         services,
         "account.html",
-        sessions=[(one, words.when(one.created, now), words.when(one.seen, now))
+        sessions=[(one, words.browser(one.agent), words.when(one.created, now), words.when(one.seen, now))
                   for one in await services.accounts.sessions.list(session.address)],
         tokens=[(one, words.when(one.expires, now, end=True), words.when(one.used, now) if one.used else None)
                 for one in await services.accounts.tokens.list(session.address)],

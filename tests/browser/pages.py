@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.hold.links import Purpose
-from tests.browser.town import CABLE, CLERK, GARDENER, HERALD, MANAGER, Town
+from tests.browser.town import CABLE, CLERK, GARDENER, HERALD, MANAGER, Town, accounts_of
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Place:
 async def pages_of(city: Town) -> dict[str, Place]:
     """All of them, on a morning's mail."""
     ids = await city.populate()
+    await accounts_of(city)
     item = "/items/{item}"
     return {
         "waiting": Place("/", "/", MANAGER),
@@ -47,6 +48,15 @@ async def pages_of(city: Town) -> dict[str, Place]:
         "account": Place("/account", "/account", MANAGER),
         "password": Place("/account/password", "/account/password", MANAGER),
         "totp": Place("/account/totp", "/account/totp", MANAGER),
+        "token": Place("/account/tokens", "/account/tokens", MANAGER),
+        "account-full": Place("/account", "/account", CABLE),
+        "recovery": Place("/account/recovery", "/account/recovery", CABLE),
+        "totp-off": Place("/account/totp/off", "/account/totp/off", CABLE),
+        "totp-new": Place("/account/totp", "/account/totp?new=1", CABLE),
+        "accounts": Place("/accounts", "/accounts", CABLE),
+        "person": Place("/accounts/{address:path}", f"/accounts/{HERALD}", CABLE),
+        "person-own": Place("/accounts/{address:path}", f"/accounts/{CABLE}", CABLE),
+        "person-provider": Place("/accounts/{address:path}", f"/accounts/{GARDENER}", CABLE),
         "not-found": Place("", "/items/nothing-like-it", MANAGER),
         "login": Place("/login", "/login", ""),
     }

@@ -18,7 +18,8 @@ from typing import Any
 import uvicorn
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.accounts import Accounts, Method, Stage, Visit
+from gateway.accounts import Accounts, Method, Stage, Visit, totp
+from gateway.accounts.tokens import Scope
 from gateway.app import load_policy
 from gateway.console.app import build
 from gateway.console.context import Health, Services
@@ -30,6 +31,7 @@ from gateway.model.envelope import Client, Direction, ExceptionRecord, Recipient
 from gateway.model.verdict import Disposition, HoldOrder, Mode, RuleMatch
 from gateway.policy import RuleSet
 from gateway.settings import Settings
+from gateway.store.events import Actor
 from gateway.store.sealing import Seal
 
 ROOT = Path(__file__).parents[2]
@@ -248,6 +250,25 @@ class Town:
             )
         )  # fmt: skip
         return made
+
+
+async def accounts_of(city: Town) -> None:
+    """Local accounts as a city has them: with and without second factor, disabled, without password, out of office."""
+    people, test = city.accounts.people, Actor("civicgate users", "root")
+    for person in (CABLE, HERALD, CLERK, "left@city.example", "new@city.example"):
+        await people.add(person, test, admin=person == CABLE)
+    for person in (CABLE, HERALD, CLERK, "left@city.example"):
+        await people.set_password(person, "three wooden bridges", test)
+    for person in (CABLE, HERALD):
+        secret = totp.from_digest(hashlib.sha256(person.encode()).hexdigest())
+        await people.enrol(person, secret, totp.code_at(secret, totp.step_at(city.clock())), Actor(person, "console"))
+    await people.disable("left@city.example", Actor(CABLE, "console from 192.0.2.7"))
+    until, now = city.clock() + timedelta(days=60), Actor(CABLE, "console from 192.0.2.7")
+    for person, scope in ((CABLE, Scope.READ), (HERALD, Scope.DECIDE)):
+        await city.accounts.tokens.add("Ticket system of the service desk", person, scope, until, now)
+    agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    for person, method in ((CABLE, Method.PASSWORD), (HERALD, Method.PASSWORD), (GARDENER, Method.OIDC)):
+        await city.accounts.sessions.start(person, Stage.FULL, Visit(method, "192.0.2.7", agent))
 
 
 def settings_for(folder: Path, port: int, **changes: Any) -> Settings:

@@ -105,7 +105,9 @@ async def _one(request: Request, viewer: Viewer, services: Services, flash: Flas
         account=account,
         changed=words.when(account.password_changed, now) if account and account.password_changed else None,
         created=words.when(account.created, now) if account else None,
-        sessions=[(session, words.when(session.created, now), words.when(session.seen, now)) for session in sessions],
+        sessions=[
+            (one, words.browser(one.agent), words.when(one.created, now), words.when(one.seen, now)) for one in sessions
+        ],
         tokens=[_token(token, services) for token in tokens],
         own=fold(viewer.address) == address,
         record=[

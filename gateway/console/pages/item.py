@@ -19,7 +19,7 @@ from gateway.console.pages.rows import row
 from gateway.console.pages.showing import Flash, clauses, field, show
 from gateway.console.pages.words import When, harmless
 from gateway.console.render import redirect
-from gateway.errors import OperatorError
+from gateway.errors import OperatorError, StoreError
 from gateway.hold import Damaged, Event, HeldItem, State
 from gateway.hold.access import Ground, Permission, may_read
 from gateway.hold.decide import Reading
@@ -82,10 +82,24 @@ async def reading_of(request: Request, viewer: Viewer, services: Services) -> Re
     refused = Refused(
         404, "No such message", "There is no held message of this id that you could see. Look at the list."
     )
+    ident = request.path_params["item"]
     try:
-        reading = await services.hold.desk.read(request.path_params["item"])
+        reading = await services.hold.desk.read(ident)
     except OperatorError as error:
         raise refused from error
+    except StoreError as error:
+        if not error.detail.startswith(f"held item {ident} "):
+            raise
+        if services.log is not None:
+            services.log.error("console: an item cannot be read", item=ident, problem=error.detail)
+        if not oversees(viewer):
+            raise refused from error
+        raise Refused(
+            409,
+            "This message is damaged",
+            f"What the store says about {ident} cannot be read, so nobody can decide it, and it is not delivered. "
+            "IT can look at it on the machine: civicgate hold show, and civicgate hold verify for the whole record.",
+        ) from error
     if oversees(viewer):
         return reading
     permission = may_read(viewer.address, reading.item, reading.slots, services.directory)

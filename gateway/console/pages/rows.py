@@ -77,7 +77,8 @@ def row(
         to=recipients(item),
         people=item.audience,
         size=words.size(facts.size),
-        rules=tuple(dict.fromkeys(titles.get(order.rule, order.rule) for order in item.orders)),
+        rules=tuple(dict.fromkeys(titles.get(order.rule, order.rule) for order in item.orders))
+        or (("Its record cannot be read",) if item.unreadable else ()),
         queue=item.queue,
         state=words.state(item.state),
         open=item.state in (State.HELD, State.ATTESTING),
@@ -91,5 +92,7 @@ def row(
 
 def recipients(item: HeldItem) -> str:
     """«all@city.example and 2 more»."""
+    if not item.recipients:
+        return "nobody"
     first, more = item.recipients[0].address, len(item.recipients) - 1
     return f"{harmless(first)} and {more} more" if more else harmless(first)

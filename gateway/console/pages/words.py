@@ -3,6 +3,7 @@
 Refuses to let a stranger's text reorder, hide or overwrite what stands beside it: such characters become visible.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -138,6 +139,21 @@ def state(value: str) -> Shown:
 def event(name: str) -> str:
     """An event in words."""
     return EVENTS.get(name, name.replace("-", " ").capitalize())
+
+
+_BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Version", "Safari"))
+_SYSTEMS = (("Windows", "Windows"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Mac OS X", "Mac"), ("Android", "Android"),
+            ("CrOS", "ChromeOS"), ("Linux", "Linux"))  # fmt: skip
+
+
+def browser(agent: str) -> str:
+    """«Firefox 140 on Linux»; what does not look like a browser as it is, harmless to look at."""
+    found = ((name, re.search(rf"\b{mark}/(\d+)", agent)) for mark, name in _BROWSERS)
+    what = next((f"{name} {match[1]}" for name, match in found if match), "")
+    where = next((name for mark, name in _SYSTEMS if mark in agent), "")
+    if not what or not agent.startswith("Mozilla/"):
+        return harmless(agent[:120]) or "unknown browser"
+    return f"{what} on {where}" if where else what
 
 
 def account_event(name: str) -> str:

@@ -10,6 +10,8 @@ import httpx2 as httpx
 import pytest
 import pytest_asyncio
 import uvicorn
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.accounts import Method, Stage, Visit
 from gateway.accounts.tokens import Scope
@@ -20,6 +22,7 @@ from gateway.hold.decide import Order
 from gateway.hold.store import console_address
 from gateway.settings import OidcSettings, Settings
 from gateway.store.events import Actor
+from gateway.store.tables import held
 from tests.browser.town import CABLE, CLERK, HERALD, MANAGER, PARK, Town, town
 from tests.unit.console.serving import Quiet, free_port
 from tests.unit.console.visiting import visitor
@@ -202,6 +205,42 @@ async def test_one_client_cannot_have_all_connections(console: int) -> None:
     assert (await opened[0][0].read()).startswith(b"HTTP/1.1 204")
     for _, one in opened:
         one.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("orders", "nonsense"), ("recipients", "nonsense"), ("recipients", "[]"), ("parties", "nonsense")],
+    ids=["orders", "recipients", "nobody", "parties"],
+)
+async def test_a_row_that_cannot_be_read_is_a_damaged_row_of_the_page(city: Town, column: str, value: str) -> None:
+    """It stands in the lists as damaged; its own page says so in words, not that the store does not answer."""
+    ident, whole = await city.keep("Unreadable"), await city.keep("Whole")
+
+    async def put(value: str) -> str:
+        async def work(link: AsyncConnection) -> str:
+            before = (await link.execute(select(held.c[column]).where(held.c.id == ident))).scalar_one()
+            await link.execute(update(held).where(held.c.id == ident).values({column: value}))
+            return str(before)
+
+        return await city.hold.core.database.write(work)
+
+    before = await put(value)
+    try:
+        async with visitor(city, CABLE) as admin, visitor(city, CLERK) as sender, await _api(city, CABLE) as http:
+            for path in ("/held?state=all", "/", "/held?sort=size", "/system"):
+                assert (await admin.get(path)).status_code == 200, path
+            for path in ("/mine", "/", "/held"):
+                assert (await sender.get(path)).status_code == 200, path
+            listed = {row["id"]: row["state"] for row in (await http.get("/items?limit=200")).json()["items"]}
+            shown, told = await admin.get(f"/items/{ident}"), await sender.get(f"/items/{ident}")
+            program = await http.get(f"/items/{ident}")
+        assert listed[whole] == "held"
+        if value == "nonsense" and column != "parties":
+            assert listed[ident] == "damaged"
+            assert (shown.status_code, "cannot be read" in shown.text, program.status_code) == (409, True, 409)
+            assert told.status_code == 404
+    finally:
+        await put(before)
 
 
 # --- who may ----------------------------------------------------------------------------------------------------------
