@@ -137,6 +137,8 @@ class Gateway:
         self.log = logger(settings.log)
         self._servers: list[asyncio.Server] = []
         self._admissions: list[Admission] = []
+        self._clients: list[Admission] = []
+        """Those whose limits are SMTP's."""
         self._outbox: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
         self._hold: Hold | None = None
@@ -211,6 +213,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for listener in self.settings.listeners:
             admission = Admission(listener.name, *_connections(self.settings))
+            self._clients.append(admission)
             self._admissions.append(admission)
             context = self._contexts[listener.name]
 
@@ -277,7 +280,7 @@ class Gateway:
         """Put what was read in force, from the next transaction on."""
         self.log = logger(settings.log)
         self._recorder.use(settings.log)
-        for admission in self._admissions:
+        for admission in self._clients:
             admission.limit(*_connections(settings))
         await asyncio.to_thread(self.inspector.use, types)
         await asyncio.to_thread(self.inspector.prepare, rules.questions)

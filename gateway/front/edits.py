@@ -1,6 +1,7 @@
 """A verdict's changes as milter packets: recipients taken out, header fields by name and number, another body.
 
-Refuses to hold more of a new body than a few packets: the server reads them, or we wait.
+Refuses to hold more of a new body than a few packets: the server reads them, or we wait. Says beforehand which
+recipients it cannot take out for sure, for the server does not say that it found nobody of that name.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,19 +20,37 @@ _AT_ONCE = 8
 class ServerEdits:
     """What may be changed of the one message that a server holds."""
 
-    __slots__ = ("_agreed", "_drained", "_named", "_out", "discarded")
+    __slots__ = ("_agreed", "_by_smtp", "_drained", "_named", "_out", "_unsure", "discarded")
 
-    def __init__(self, agreed: Agreement, out: list[bytes], drained: Callable[[], Awaitable[None]]) -> None:
-        """``out``: packets on their way; ``drained`` sends them, and waits until the server has read enough."""
+    def __init__(
+        self, agreed: Agreement, out: list[bytes], drained: Callable[[], Awaitable[None]], *, by_smtp: bool
+    ) -> None:
+        """``out``: packets on their way; ``drained`` sends them, and waits until the server has read enough.
+
+        ``by_smtp``: the server had the message by SMTP, and names its recipients as its client did.
+        """
         self._agreed = agreed
+        self._by_smtp = by_smtp
         self._out = out
         self._drained = drained
         self._named: dict[str, set[str]] = {}
+        self._unsure: set[str] = set()
         self.discarded = False
 
     def name(self, address: str, said: str) -> None:
         """How the server named a recipient: by that name it is taken out."""
-        self._named.setdefault(mailbox(address), set()).add(said)
+        name = mailbox(address)
+        self._named.setdefault(name, set()).add(said)
+        if said != f"<{address}>":
+            self._unsure.add(name)
+
+    def can_remove(self, recipient: Recipient) -> bool:
+        """Whether the server is sure to find the recipient by the name that it said itself.
+
+        Postfix compares with the address as its client wrote it, without quotes: it does not find one with a source
+        route, nor one that its sendmail command was given without a domain, which it completes before it asks us.
+        """
+        return self._by_smtp and mailbox(recipient.address) not in self._unsure
 
     @property
     def can_edit(self) -> bool:
@@ -58,19 +77,24 @@ class ServerEdits:
 
     async def replace_body(self, pieces: Iterator[bytes | memoryview]) -> None:
         """Another body, in packets that every server takes. A message that becomes empty still has a body."""
-        sent = False
+        waiting, sent = bytearray(), False
         for piece in pieces:
-            for at in range(0, len(piece), wire.CHUNK):
-                self._say(Answer.REPLACE_BODY, wire.packet(Answer.REPLACE_BODY, bytes(piece[at : at + wire.CHUNK])))
+            waiting += piece
+            while len(waiting) >= wire.CHUNK:
+                self._body(bytes(waiting[: wire.CHUNK]))
+                del waiting[: wire.CHUNK]
                 sent = True
                 if len(self._out) > _AT_ONCE:
                     await self._drained()
-        if not sent:
-            self._say(Answer.REPLACE_BODY, wire.packet(Answer.REPLACE_BODY, b"\r\n"))
+        if waiting or not sent:
+            self._body(bytes(waiting) or b"\r\n")
 
     def discard(self) -> None:
         """Nobody is left."""
         self.discarded = True
+
+    def _body(self, octets: bytes) -> None:
+        self._say(Answer.REPLACE_BODY, wire.packet(Answer.REPLACE_BODY, octets))
 
     def _say(self, answer: Answer, packet: bytes) -> None:
         wire.check(Step.END_OF_BODY, answer)

@@ -61,6 +61,11 @@ class Hearsay:
         """Whether the client is a program on the server's own machine, without an address."""
         return self._peer.local and not _address(self.macro("client_addr"))
 
+    @property
+    def by_smtp(self) -> bool:
+        """Whether the client came by TCP: Postfix's cleanup, for mail that did not, speaks of 127.0.0.1 port 0."""
+        return self._peer.port > 0
+
     def client(self) -> Client:
         """The client as far as it is known, not yet said to be inside or outside."""
         peer = self._peer

@@ -13,6 +13,8 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import cast
 
+import structlog
+
 from gateway.errors import ClientError
 from gateway.front.agreement import Agreement, agree
 from gateway.front.edits import ServerEdits
@@ -157,7 +159,7 @@ class MilterSession(asyncio.Protocol):
 
     def _out_of_step(self, error: MilterError) -> None:
         SMTP_ERRORS.labels("milter").inc()
-        mishap("milter", problem=error.detail)
+        structlog.get_logger().warning("milter connection cut", listener=self._listener.name, problem=error.detail)
         if self._transport is not None:
             self._transport.abort()
 
@@ -284,7 +286,7 @@ class MilterSession(asyncio.Protocol):
             self._refuse(Step.MAIL, _ANEW)
             return
         path = reverse_path(event)
-        edits = ServerEdits(self._agreed, self._out, self._drained)
+        edits = ServerEdits(self._agreed, self._out, self._drained, by_smtp=self._told.by_smtp)
         transaction = self._pipeline.begin_beside(self._client(), edits)
         refusal = await transaction.mail(path)
         if refusal is not None:

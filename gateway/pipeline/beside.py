@@ -2,8 +2,9 @@
 
 The server keeps the message for the recipients whose copy stays in its transaction, with the edits that we name; who
 needs another copy, or must wait, is taken out of it and gets the message from our store. Refuses to let a recipient go
-from the server's transaction before the store has committed that recipient's copy, and to begin an edit before all of
-it is made: what fails in between answers 451, and the server keeps the message.
+from the server's transaction before the store has committed that recipient's copy, to trust the server to find a
+recipient by a name that it may know otherwise, and to begin an edit before all of it is made: what fails in between
+answers 451, and the server keeps the message.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from gateway.model.envelope import Envelope, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.effect import Effect, by_envelope
-from gateway.pipeline.rewriting import HeaderEdit, header_edits, split, without
+from gateway.pipeline.rewriting import HeaderEdit, ends, header_edits, split, without
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts
 from gateway.records.transaction import Record
@@ -35,6 +36,9 @@ class Server(Protocol):
     @property
     def can_edit(self) -> bool:
         """Whether it takes changes of header, body and recipients."""
+
+    def can_remove(self, recipient: Recipient) -> bool:
+        """Whether it is sure to find the recipient when it is told to take it out; it does not say whether it did."""
 
     def remove(self, recipient: Recipient) -> None:
         """Take a recipient out."""
@@ -96,6 +100,8 @@ class BesideEffect(Effect):
         others = [group for group in groups if group is not staying]
         if (staying.transforms or others) and not server.can_edit:
             raise CivicgateError("the mail server does not let a milter change mail, and the policy demands it")
+        if not all(server.can_remove(recipient) for group in others for recipient in group.recipients):
+            return await self._all_ours(groups, verdict, server)
         if staying.transforms:
             return await self._changed(staying, others, verdict, server)
         await self._hand_over(others, verdict, server)
@@ -118,7 +124,8 @@ class BesideEffect(Effect):
         try:
             head, body = split(outgoing.chunks())
             old_head, old_body = split(self._message.chunks())
-            if len(old_head) == self._message.size:  # Postfix puts no body in the place of none
+            # Postfix puts no body in the place of none, and what we call a body must be the server's
+            if len(old_head) == self._message.size or not (ends(old_head) and ends(head)):
                 return await self._all_ours([staying, *others], verdict, server)
             edits = header_edits(old_head, without(head, MARK) if self._facts.passage else head)
             changed = not await same(old_body, body)

@@ -51,17 +51,23 @@ class _Raw:
 def split(pieces: Iterator[bytes | memoryview]) -> tuple[bytes, Iterator[bytes | memoryview]]:
     """The header block with its empty line, and the octets behind it.
 
-    The parser says where the header ends, as for every other part of the gateway.
+    The parser says where the header ends, as for every other part of the gateway; see :func:`ends` for what it does not
+    take for a header as a mail server does. Of a header that is too large no more than the parser takes is kept.
     """
     head = b""
     for piece in pieces:
         looked = max(0, len(head) - 3)
         head += piece
-        if _BLANK.search(head, looked) or head.startswith((b"\r\n", b"\n")):
+        if _BLANK.search(head, looked) or head.startswith((b"\r\n", b"\n")) or len(head) > _ROOT_ONLY.max_header_bytes:
             end = parse(head, _ROOT_ONLY).root.body.start
             return head[:end], chain((head[end:],), pieces)
     end = parse(head, _ROOT_ONLY).root.body.start
     return head[:end], iter((head[end:],))
+
+
+def ends(head: bytes) -> bool:
+    """Whether a header block ends in its empty line: else what stands behind it is header, too, for a mail server."""
+    return head in (b"\r\n", b"\n") or head.endswith((b"\n\r\n", b"\n\n"))
 
 
 def header_edits(old: bytes, new: bytes) -> tuple[HeaderEdit, ...]:

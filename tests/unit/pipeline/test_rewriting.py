@@ -1,9 +1,11 @@
 """Header edits for mail servers: what they make of the old header is the new one."""
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pipeline.rewriting import Change, HeaderEdit, header_edits, split
+from gateway.pipeline.rewriting import Change, HeaderEdit, ends, header_edits, split
 
 NAMES = ("Received", "Subject", "X-A", "x-a", "Content-Type", "To")
 
@@ -70,3 +72,21 @@ def test_header_and_body_part_anywhere(fields: list[tuple[bytes, bytes]], body: 
     head, rest = split(iter([whole[n : n + size] for n in range(0, len(whole), size)]))
     assert head == block(fields)
     assert b"".join(rest) == body
+
+
+def test_a_header_beyond_the_parsers_bounds_has_no_end() -> None:
+    """Its rest was taken for the body, which a changed body would then have had twice: in the header, and in itself."""
+    large = block([(b"X-A", b" " + b"x" * 1000)] * 2000)
+    read = []
+
+    def pieces() -> Iterator[bytes]:
+        for at in range(0, 40 * len(large), 65_536):
+            read.append(at)
+            yield (large[:-2] * 40)[at : at + 65_536]
+
+    head, _ = split(pieces())
+    assert not ends(head)
+    assert len(read) * 65_536 < 1_200_000
+    assert ends(split(iter([block([(b"X-A", b" 1")]), b"body"]))[0])
+    assert ends(split(iter([b"\r\nbody"]))[0])
+    assert not ends(split(iter([b"X-A: 1\r\nno field\r\n\r\nbody"]))[0])

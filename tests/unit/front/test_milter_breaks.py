@@ -1,0 +1,201 @@
+"""What broke the milter front once, or could have: each test is named for it."""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.app import load_policy
+from gateway.wire.milter import Action, Protocol, Step
+from tests.serving import MailServer
+from tests.unit.front.asking import RULES, Asking, beside, milter
+
+HELD = {
+    "held": """
+id: held
+title: Held
+source: [milwaukee/encrypted-email]
+when: {recipient: {address: held@city.example}}
+then: {hold: {queue: city, approvers: [director], reason: It waits.}}
+cases:
+  - it: holds
+    message: {from: a@city.example, to: held@city.example, text: x}
+    expect: {disposition: hold}
+  - it: leaves
+    message: {from: a@city.example, to: b@city.example, text: x}
+    expect: {disposition: pass}
+"""
+}
+HERE = b"desk\x004\x30\x39127.0.0.1\0"
+CLEANUP = b"localhost\x004\x00\x00127.0.0.1\0"
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MailServer]:
+    """The next hop of what the store delivers."""
+    async with MailServer() as one:
+        yield one
+
+
+async def test_a_recipient_that_the_server_does_not_find_was_held_and_delivered(
+    tmp_path: Path, server: MailServer
+) -> None:
+    """Postfix does not find a source route, nor what its sendmail command was given: nobody is left to it then."""
+    async with milter(tmp_path, server, HELD, milter={"next_hop_asks": False}) as port:
+        for client, said, last in (
+            (HERE, b"<held@city.example>", [b"-", b"a"]),
+            (HERE, b"<@far.example:held@city.example>", [b"d"]),
+            (CLEANUP, b"held@city.example", [b"d"]),
+            (CLEANUP, b"<held@city.example>", [b"d"]),
+        ):
+            one = await Asking.connect(port)
+            one.say(Step.CONNECT, client)
+            await one.envelope("a@city.example", "b@city.example")
+            one.say(Step.RCPT, said + b"\0")
+            assert (await one.answer())[0] == b"c"
+            one.header(("Subject", "x"))
+            answers = await one.end(b"x\r\n")
+            assert [code for code, _ in answers] == last, said
+            await one.close()
+        async with asyncio.timeout(10):
+            while sum("b@city.example" in "".join(got.rcpts) for got in server.received) < 3:
+                await asyncio.sleep(0.05)
+    assert not [got for got in server.received if "held@" in "".join(got.rcpts)]
+
+
+async def test_rules_loaded_under_an_open_connection_saw_an_empty_message(tmp_path: Path, server: MailServer) -> None:
+    """No content was agreed, for there were no rules: the server is told to connect again, and then sends it."""
+    async with beside(tmp_path, server, {}) as (gateway, port):
+        one = await Asking.connect(port)
+        assert Protocol.NO_BODY in Protocol(one.steps)
+        await one.envelope("a@city.example", "b@city.example")
+        (tmp_path / "rules" / "legend.yaml").write_text(RULES["legend"], "utf-8")
+        await gateway._use(gateway.settings, *load_policy(gateway.settings))
+        assert await one.end() == [(b"a", b"")]  # begun under the old rules, ended under them
+        ((code, text),) = await one.envelope("a@city.example")
+        assert (code, text[:9]) == (b"y", b"421 4.3.2")
+        await one.close()
+        again = await Asking.connect(port)
+        assert not Protocol.NO_BODY & Protocol(again.steps)
+        await again.close()
+
+
+async def test_a_large_header_was_kept_in_memory(tmp_path: Path, server: MailServer) -> None:
+    """Header fields go to the spool before the header ends; a body for such a message comes from our store."""
+    async with milter(tmp_path, server) as port:
+        one = await Asking.connect(port)
+        await one.envelope("a@city.example", "b@city.example")
+        one.say(Step.HEADER, b"X-Legend\0 yes\0")
+        field = b"X-Many\0 " + b"x" * 1000 + b"\0"
+        for _ in range(1300):
+            one.say(Step.HEADER, field)
+        await one.writer.drain()
+        async with asyncio.timeout(10):
+            while sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) < 1_000_000:
+                await asyncio.sleep(0.02)
+        one.header()
+        assert await one.end(b"x\r\n") == [(b"d", b"")]
+        (got,) = await server.wait_for(1)
+        assert got.content.count(b"X-Many: x") == 1300
+        await one.close()
+
+
+async def test_who_is_out_of_step_hung_for_an_hour(tmp_path: Path, server: MailServer) -> None:
+    """Packets that are well made, and belong to no message: the connection ends, whatever was begun for them."""
+    odd = (
+        (Step.HEADER, b"X\0 y\0"),
+        (Step.BODY, b"x"),
+        (Step.END_OF_HEADER, b""),
+        (Step.END_OF_BODY, b""),
+        (Step.RCPT, b"<b@city.example>\0"),
+        (Step.MAIL, b""),
+        (Step.CONNECT, b"x"),
+        (Step.MACROS, b"Mi\0"),
+        (Step.OPTIONS, b"\0\0\0\1" + bytes(8)),
+    )
+    async with milter(tmp_path, server, HELD) as port:
+        for step, data in odd:
+            one = await Asking.connect(port)
+            one.say(step, data)
+            async with asyncio.timeout(10):
+                with contextlib.suppress(ConnectionResetError):
+                    assert await one.reader.read() == b"", step
+            await one.close()
+
+
+async def test_old_servers_have_an_answer_to_everything(tmp_path: Path, server: MailServer) -> None:
+    """Versions 2, 3 and 4: no silence, no skipping, no leading space; a legend is put on all the same."""
+    async with milter(tmp_path, server) as port:
+        for version, steps in ((2, 0x7F), (3, 0x17F), (4, 0x37F)):
+            one = Asking(*await asyncio.open_connection("127.0.0.1", port))
+            one.say(Step.OPTIONS, struct.pack("!III", version, 0x3F, steps))
+            code, data = await one.answer()
+            assert (code, struct.unpack("!III", data)[0]) == (b"O", version)
+            talk = [(Step.CONNECT, HERE), (Step.HELO, b"desk\0"), (Step.MAIL, b"<a@city.example>\0")]
+            talk += [(Step.RCPT, b"<b@city.example>\0"), (Step.HEADER, b"X-Legend\0yes\0")]
+            talk += [(Step.HEADER, b"Subject\0 two spaces\0"), (Step.END_OF_HEADER, b""), (Step.BODY, b"x\r\n")]
+            for step, octets in talk:
+                one.say(step, octets)
+                assert await one.answer() == (b"c", b""), step
+            answers = await one.end()
+            assert [code for code, _ in answers] == [b"b", b"a"]
+            await one.close()
+
+
+async def test_a_body_that_is_refused_is_skipped_where_the_server_lets_us(tmp_path: Path, server: MailServer) -> None:
+    """What is too large is read no further; the refusal waits for the end, where the client hears it."""
+    async with milter(tmp_path, server, smtp={"max_message_size": "100 KB"}) as port:
+        for steps, answer in ((int(Protocol.SKIP), b"s"), (0, b"c")):
+            one = await Asking.connect(port, steps=steps)
+            await one.envelope("a@city.example", "b@city.example")
+            one.say(Step.END_OF_HEADER)
+            assert (await one.answer())[0] == b"c"
+            for number in range(3):
+                one.say(Step.BODY, b"0123456789abcde\n"[:15] * 4000 + b"\r\n")
+                assert (await one.answer())[0] == (b"c" if number == 0 else answer)
+            (last,) = await one.end()
+            assert last[1].startswith(b"552 5.3.4 ")
+            await one.close()
+
+
+async def test_a_body_came_in_a_packet_for_each_piece(tmp_path: Path, server: MailServer) -> None:
+    """Packets are full but for the last, however the new body was put together."""
+    async with milter(tmp_path, server) as port:
+        one = await Asking.connect(port)
+        await one.envelope("a@city.example", "b@city.example")
+        one.header(("X-Legend", "yes"))
+        for _ in range(10):
+            one.say(Step.BODY, b"0123456789abcd\r\n" * 4000)
+        answers = await one.end()
+        sizes = [len(data) for code, data in answers if code == b"b"]
+        assert sizes[:-1] == [65_535] * (len(sizes) - 1)
+        assert 640_000 < sum(sizes) < 640_100
+        await one.close()
+
+
+async def test_the_limits_of_smtp_became_ours_with_a_reload(tmp_path: Path, server: MailServer) -> None:
+    """One connection of a client is SMTP's limit here; a mail server has as many as before."""
+    async with beside(tmp_path, server, HELD, smtp={"max_connections": 1}) as (gateway, port):
+        await gateway._use(gateway.settings, *load_policy(gateway.settings))
+        several = [await Asking.connect(port) for _ in range(3)]
+        for one in several:
+            await one.close()
+
+
+async def test_octet_by_octet(tmp_path: Path, server: MailServer) -> None:
+    """A whole session, one octet at a time: the same answers."""
+    async with milter(tmp_path, server) as port:
+        one = await Asking.connect(port, actions=sum(Action))
+        parts = [(Step.CONNECT, HERE), (Step.MAIL, b"<a@city.example>\0"), (Step.RCPT, b"<b@city.example>\0")]
+        parts += [(Step.HEADER, b"X-Legend\0 yes\0"), (Step.END_OF_HEADER, b""), (Step.BODY, b"x\r\n")]
+        parts += [(Step.END_OF_BODY, b"")]
+        for step, data in parts:
+            for octet in struct.pack("!I", 1 + len(data)) + step.value + data:
+                one.writer.write(bytes((octet,)))
+                await one.writer.drain()
+                await asyncio.sleep(0)
+        assert [(await one.answer())[0] for _ in range(4)] == [b"c", b"c", b"b", b"a"]
+        await one.close()
