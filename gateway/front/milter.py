@@ -108,7 +108,7 @@ class MilterSession(asyncio.Protocol):
         else:
             self._forget_message()
         self._transport = None
-        self._events.clear()
+        self._forget_events()
 
     def data_received(self, data: bytes) -> None:
         """Packets: taken in order, each when the one before has its answer."""
@@ -155,11 +155,18 @@ class MilterSession(asyncio.Protocol):
     def cut(self) -> None:
         """End now, unless an answer is being made."""
         if self._task is None and self._transport is not None:
+            self._flush()
             self._transport.close()
+
+    def _forget_events(self) -> None:
+        """Nothing that comes behind is heard."""
+        self._events.clear()
+        self._waiting = 0
 
     def _out_of_step(self, error: MilterError) -> None:
         SMTP_ERRORS.labels("milter").inc()
         structlog.get_logger().warning("milter connection cut", listener=self._listener.name, problem=error.detail)
+        self._forget_events()
         if self._transport is not None:
             self._transport.abort()
 
@@ -266,8 +273,8 @@ class MilterSession(asyncio.Protocol):
                 self._told.forget()
             case _:
                 self._forget_message()
-                if self._transport is not None:
-                    self._transport.close()
+                self._forget_events()
+                self.cut()
 
     def _negotiate(self, offered: wire.Options) -> None:
         """Ask for the steps that the rules need, and say to which we shall not answer."""

@@ -153,7 +153,7 @@ ALLOWED: dict[Step, frozenset[Answer]] = {
 }
 """What may be said to each event: every other answer leaves the server out of step, or is taken for something else."""
 
-ENDING = _EARLY | {Answer.DISCARD}
+ENDING = _EARLY | {Answer.DISCARD, Answer.SKIP}
 """Answers that end an event; the edits before them leave it open."""
 
 

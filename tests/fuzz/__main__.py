@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("mime_tree", "plain_form", "type_scan", "coded", "readers", "inspection")
+NAMES = ("mime_tree", "plain_form", "type_scan", "coded", "readers", "inspection", "milter_session")
 HERE = Path(__file__).resolve().parent
 LEARNT = HERE.parents[1] / "var" / "fuzz"
 MEMORY = 2048
