@@ -37,6 +37,10 @@ class Coded(NamedTuple):
     pieces: Iterator[bytes]
 
 
+MARKS = (b"begin ", b"with BinHex")
+"""What holds any of them holds one of these («=ybegin » ends in the first)."""
+
+
 def may_hold(buffer: Buffer, start: int = 0, end: int | None = None) -> bool:
     """A quick look: False for what holds none of them."""
     stop = len(buffer) if end is None else end

@@ -14,7 +14,7 @@ from gateway.checks.attachment import contradicts, group_of
 from gateway.checks.coded import may_hold
 from gateway.checks.keyids import LONGEST, armoured, openpgp_keys
 from gateway.checks.links import Links
-from gateway.checks.parts import Reading, is_attachment
+from gateway.checks.parts import PGP_MESSAGE, Reading, is_attachment
 from gateway.checks.plain import plain
 from gateway.checks.reading.kinds import HEAD, Kind, kind_of
 from gateway.checks.reading.names import double_extension, turned
@@ -39,7 +39,6 @@ _GRAVE = frozenset({"executable", "script", "media"})
 _NUMBER = re.compile(r"\d(?:[ ._-]?\d){4,}")
 _LONGEST_PART = 300
 _SHOWN_KEYS = 4
-_PGP_BLOCK = b"-----BEGIN PGP MESSAGE"
 
 
 class Attachment(NamedTuple):
@@ -65,7 +64,7 @@ def parts_to_read(reading: Reading, pictures: bool = False) -> Iterator[tuple[Pa
         if part.children or part.is_multipart or not part.body.size:
             continue
         if part.is_text and not is_attachment(part) and part.encoding != "base64":
-            if may_hold(reading.buffer, part.body.start, part.body.end):
+            if reading.may_hold_coded(part):
                 yield part, Kind.TEXT
             continue
         kind = kind_of(reading.head(part, HEAD), part.filename, part.media_type)
@@ -84,7 +83,7 @@ def parts_to_read(reading: Reading, pictures: bool = False) -> Iterator[tuple[Pa
 def _holds_coded(reading: Reading, part: Part) -> bool:
     """True when files stand in a text under an encoding of their own."""
     if part.encoding != "base64":
-        return may_hold(reading.buffer, part.body.start, part.body.end)
+        return reading.may_hold_coded(part)
     return may_hold(b"".join(decode(reading.buffer, part)))
 
 
@@ -125,8 +124,8 @@ def sealed_for(reading: Reading) -> Iterator[Finding]:
 
 def _has_block(reading: Reading, part: Part) -> bool:
     if part.encoding in ("base64", "quoted-printable"):
-        return _PGP_BLOCK.decode() in reading.text_of(part)[0]
-    return reading.buffer.find(_PGP_BLOCK, part.body.start, part.body.end) >= 0
+        return PGP_MESSAGE.decode() in reading.text_of(part)[0]
+    return reading.holds(PGP_MESSAGE) and reading.buffer.find(PGP_MESSAGE, part.body.start, part.body.end) >= 0
 
 
 def sealed_parts(reading: Reading) -> Iterator[Finding]:
@@ -134,7 +133,7 @@ def sealed_parts(reading: Reading) -> Iterator[Finding]:
     for part in reading.parts:
         inline = part.sealed and part.media_type == "text/plain"
         if part.media_type == "multipart/encrypted" or (
-            inline and reading.buffer.find(b"-----BEGIN PGP MESSAGE-----", part.body.start, part.body.end) >= 0
+            inline and reading.buffer.find(PGP_MESSAGE + b"-----", part.body.start, part.body.end) >= 0
         ):
             yield Finding(Check.STRUCTURE, FactCode.PGP_ENCRYPTED.value, part=part.path, offset=part.body.start)
 

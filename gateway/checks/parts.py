@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gateway.checks import coded
 from gateway.checks.forms import other_forms, uuencoded
 from gateway.checks.plain import plain, plain_octets
+from gateway.mime.anyof import Marks
 from gateway.mime.charsets import to_text
 from gateway.mime.decoding import Decoding, decode, text
 from gateway.mime.fields import field_value
@@ -35,6 +37,8 @@ _GUESSED_BOUNDARY = re.compile(rb"^--([^\r\n]{1,70}?)[ \t]*\r?$", re.MULTILINE)
 _SNIFFED = 4096
 _TEXT_OCTETS = bytes({7, 8, 9, 10, 11, 12, 13, 27} | set(range(0x20, 0x7F)))
 _BOMS = (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
+PGP_MESSAGE = b"-----BEGIN PGP MESSAGE"
+_marks = Marks((*coded.MARKS, PGP_MESSAGE))
 _AMBIGUOUS = frozenset({DefectCode.DUPLICATE_CONTENT_TRANSFER_ENCODING, DefectCode.BAD_ENCODING})
 
 
@@ -117,6 +121,17 @@ class Reading:
         self._ambiguous = {d.part for d in message.defects if d.code in _AMBIGUOUS}
         self._unsafe = {d.part for d in message.defects if d.code is DefectCode.UNSAFE_CHARSET}
         self._untyped = {d.part for d in message.defects if d.code is DefectCode.MALFORMED_CONTENT_TYPE}
+        self._marks: frozenset[bytes] | None = None
+
+    def holds(self, mark: bytes) -> bool:
+        """False when a mark (:data:`PGP_MESSAGE`, :data:`coded.MARKS`) stands nowhere in the message as it came."""
+        if self._marks is None:
+            self._marks = _marks(self.buffer)
+        return mark in self._marks
+
+    def may_hold_coded(self, part: Part) -> bool:
+        """False for a part that holds no coded file, as it came."""
+        return any(map(self.holds, coded.MARKS)) and coded.may_hold(self.buffer, part.body.start, part.body.end)
 
     def text_of(self, part: Part) -> tuple[str, bool]:
         """A main body's text as declared, decoded once, and whether it was cut."""
@@ -205,10 +220,11 @@ class Reading:
             and part.path not in self._texts
         ):
             stop = min(part.body.end, part.body.start + self.cap)
-            data = plain_octets(bytes(self.buffer[part.body.start : stop]))
+            raw = bytes(self.buffer[part.body.start : stop])
+            data = plain_octets(raw)
             if data is not None:
                 yield Text(data, part.path, stop < part.body.end)
-                if b"begin " in data or self._has_forms(part):
+                if ((data is not raw or self.holds(b"begin ")) and b"begin " in data) or self._has_forms(part):
                     yield from self._other_forms(part, data.decode("ascii"))
                 return
         content, cut = self._texts.get(part.path) or text(self.buffer, part, self.cap)
