@@ -7,8 +7,10 @@ size; every refusal is a :class:`~gateway.errors.ConfigError` that says where.
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +29,8 @@ MAX_BYTES = 4 * 1024 * 1024
 _MAX_DEPTH = 64
 """Levels of nesting; an anchor that contains itself has no end of them."""
 _MOST_SHOWN = 200
+_KEPT_FILES, _KEPT_LENGTH = 512, 64 * 1024
+"""Files that are remembered, and their characters at most: a rule has some thousand, and takes ten milliseconds."""
 _NO_TAGS = "YAML tags and dates are not used here: put the value in quotes"
 
 
@@ -69,7 +73,18 @@ def read_yaml(path: Path, name: str | None = None) -> Document:
 
 
 def parse_yaml(text: str, file: str) -> Document:
-    """As :func:`read_yaml`, from text."""
+    """As :func:`read_yaml`, from text. What has been read before is not parsed again: a reload costs what changed."""
+    kept = len(text) <= _KEPT_LENGTH
+    document = _kept(text, file) if kept else _parsed(text, file)
+    return replace(document, data=deepcopy(document.data)) if kept else document
+
+
+@lru_cache(maxsize=_KEPT_FILES)
+def _kept(text: str, file: str) -> Document:
+    return _parsed(text, file)
+
+
+def _parsed(text: str, file: str) -> Document:
     yaml = YAML(typ="rt", pure=True)
     yaml.allow_duplicate_keys = False
     try:

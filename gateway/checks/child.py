@@ -16,7 +16,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from functools import partial
 from typing import Any
@@ -70,6 +70,8 @@ class Terms:
     """What an inspection is to look for and how: sent once, for it is larger than many a message."""
 
     types: tuple[InformationType, ...]
+    compiled: dict[bytes, bytes]
+    """Their databases (:attr:`Scanner.compiled`)."""
     questions: Questions
     settings: InspectionSettings
 
@@ -87,7 +89,7 @@ def inspect_as_told(
     """
     if terms is not None:
         _compiled.clear()
-        _compiled[key] = Scanner(terms.types), terms
+        _compiled[key] = Scanner(terms.types, terms.compiled), replace(terms, compiled={})
     scanner, known = _compiled[key]
     settings = known.settings
     out = Handout(settings.rescan_octets, settings.rescan_files, file) if file >= 0 else None

@@ -21,6 +21,7 @@ import hyperscan
 import re2
 
 from gateway.checks import morse
+from gateway.checks.databases import Databases
 from gateway.checks.validators import is_iban
 
 MAX_PIECES = 200
@@ -291,11 +292,12 @@ _DISGUISES = (
 class Disguises:
     """The compiled signs. One a process and thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, databases: Databases | None = None) -> None:
+        databases = databases or Databases()
         always = [disguise for disguise in _DISGUISES if not disguise.told]
-        self._always = [_Signs([d for d in always if d.long is long]) for long in (True, False)]
+        self._always = [_Signs([d for d in always if d.long is long], databases) for long in (True, False)]
         # Together these cost several times as much in a text that is full of numbers.
-        self._told = [_Signs([disguise]) for disguise in _DISGUISES if disguise.told]
+        self._told = [_Signs([disguise], databases) for disguise in _DISGUISES if disguise.told]
 
     def pieces(self, data: bytes, told: bool) -> Iterator[tuple[bytes, int]]:
         """Pieces of a text in which numbers are plain, and where each begins in it.
@@ -313,17 +315,15 @@ class Disguises:
 class _Signs:
     """Signs, compiled together."""
 
-    def __init__(self, disguises: Sequence[_Disguise]) -> None:
+    def __init__(self, disguises: Sequence[_Disguise], databases: Databases) -> None:
         self._disguises = disguises
-        self._database = hyperscan.Database()
-        self._database.compile(
-            expressions=[disguise.sign for disguise in disguises],
-            ids=list(range(len(disguises))),
-            elements=len(disguises),
-            flags=[
+        self._database = databases.of(
+            [disguise.sign for disguise in disguises],
+            [
                 d.flags | (hyperscan.HS_FLAG_SOM_LEFTMOST if d.begins else hyperscan.HS_FLAG_SINGLEMATCH)
                 for d in disguises
             ],
+            range(len(disguises)),
         )
 
     def seen(self, data: bytes) -> list[tuple[_Disguise, list[int]]]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import hyperscan
 import re2
 
+from gateway.checks.databases import Databases
 from gateway.checks.plain import plain_text
 from gateway.checks.validators import NUMERIC
 from gateway.model.finding import Confidence
@@ -234,16 +235,12 @@ def _quoted(piece: str) -> str:
     return "".join(c if c.isalnum() or not c.isascii() else f"\\{c}" for c in piece)
 
 
-def compiled(sources: Sequence[Source], ids: Sequence[int]) -> hyperscan.Database:
-    """One database of all. Raises :class:`hyperscan.error`."""
-    database = hyperscan.Database()
-    database.compile(
-        expressions=[source.expression for source in sources],
-        ids=list(ids),
-        elements=len(sources),
-        flags=[source.flags for source in sources],
-    )
-    return database
+def database_of(
+    sources: Sequence[Source], ids: Sequence[int], databases: Databases | None = None
+) -> hyperscan.Database:
+    """One database of all, among ``databases``. Raises :class:`hyperscan.error`."""
+    expressions, flags = [source.expression for source in sources], [source.flags for source in sources]
+    return (databases or Databases()).of(expressions, flags, ids)
 
 
 def continues(outward: bytes, edges: str) -> bool:

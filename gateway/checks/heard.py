@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from gateway.checks.expressions import FOLDED_END, Meaning, Source, compiled, folded, squeezed
+from gateway.checks.databases import Databases
+from gateway.checks.expressions import FOLDED_END, Meaning, Source, database_of, folded, squeezed
 from gateway.checks.nearby import Spots, Word, located, word_of
 
 Hit = tuple[tuple[Meaning, ...], int, int]
@@ -24,7 +25,7 @@ def _most(size: int) -> int:
 class Words:
     """The compiled words of lists, keywords and exclusions of some types."""
 
-    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]]) -> None:
+    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]], databases: Databases | None = None) -> None:
         """``meanings``: of folded expressions. Raises :class:`hyperscan.error`."""
         kinds: tuple[dict[Source, tuple[Meaning, ...]], ...] = ({}, {}, {})
         for source, same in meanings.items():
@@ -39,8 +40,9 @@ class Words:
         self._meanings = [*listed.values(), *keywords.values()]
         self._first_keyword = len(listed)
         self._words: dict[str, Word] = {}
-        self._database = compiled([*listed, *keywords], range(len(self._meanings))) if self._meanings else None
-        self._exclusions = compiled(list(exclusions), range(len(exclusions))) if exclusions else None
+        every = [*listed, *keywords]
+        self._database = database_of(every, range(len(every)), databases) if every else None
+        self._exclusions = database_of(list(exclusions), range(len(exclusions)), databases) if exclusions else None
         self._excluding = list(exclusions.values())
 
     def heard(self, data: bytes, room: int) -> "Heard":

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from gateway.checks import hosts
+from gateway.checks import hosts, tags
 from gateway.checks.apart import Apart
 from gateway.checks.child import Depth, Terms, inspect_as_told
 from gateway.checks.inside import NeedsPicturesError, NeedsReader, elsewhere
@@ -101,6 +101,8 @@ class Inspector:
         """Compile what the questions need, so that the first message does not wait for it."""
         if questions.types:
             self._scanner(questions.types)
+        if questions.checks:
+            tags.prepare()
         if Check.LINK in questions.checks:
             hosts.prepare()
 
@@ -208,7 +210,7 @@ class Inspector:
         key = self._key(questions, scanner)
 
         def arguments(told: str) -> tuple[Any, ...]:
-            terms = None if told == key else Terms(scanner.types, questions, self._settings)
+            terms = None if told == key else Terms(scanner.types, scanner.compiled, questions, self._settings)
             return envelope, key, terms, depth
 
         found: tuple[Finding, ...]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import hyperscan
 
-from gateway.checks.expressions import FOLDED_END, compiled, folded, forms_of, source_of
+from gateway.checks.expressions import FOLDED_END, database_of, folded, forms_of, source_of
 
 _WORTH = 600
 """Octets of a text that cost as much to search as one more window."""
@@ -100,8 +100,8 @@ class Keywords:
         self._words = [word_of(form) for form in forms]
         shown = [n for n, source in enumerate(sources) if source.folded]
         other = [n for n, source in enumerate(sources) if not source.folded]
-        self._folded = compiled([sources[n] for n in shown], shown) if shown else None
-        self._wide = compiled([sources[n] for n in other], other) if other else None
+        self._folded = database_of([sources[n] for n in shown], shown) if shown else None
+        self._wide = database_of([sources[n] for n in other], other) if other else None
 
 
 class Exclusions:

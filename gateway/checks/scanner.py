@@ -13,8 +13,9 @@ from typing import Any
 import hyperscan
 
 from gateway.checks.company import gathered, has_near, positions_of, raised
+from gateway.checks.databases import Databases
 from gateway.checks.disguises import Disguises
-from gateway.checks.expressions import Meaning, Source, compiled, has_own_line, sources_of
+from gateway.checks.expressions import Meaning, Source, database_of, has_own_line, sources_of
 from gateway.checks.heard import Hit, Words
 from gateway.checks.judging import EXACT_WINDOW, Judge, Matter, nearby_of, redacted
 from gateway.checks.names import Names, spans_around
@@ -50,10 +51,10 @@ class _Hits:
 class _Database:
     """Expressions, compiled together, and what they mean."""
 
-    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]]) -> None:
+    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]], databases: Databases) -> None:
         """Compile. Raises :class:`hyperscan.error`."""
         self.meanings = [tuple(same) for same in meanings.values()]
-        self._database = compiled(list(meanings), range(len(meanings))) if meanings else None
+        self._database = database_of(list(meanings), range(len(meanings)), databases) if meanings else None
 
     def scan(self, data: bytes, hits: _Hits) -> None:
         """Add what stands in ``data``."""
@@ -77,9 +78,9 @@ class _Database:
 class _Needing(_Database):
     """The expressions of one type that count only with a keyword near by, looked for only where one is."""
 
-    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]], window: int) -> None:
+    def __init__(self, meanings: Mapping[Source, Sequence[Meaning]], window: int, databases: Databases) -> None:
         """``window``: characters in which a keyword is near. Raises :class:`hyperscan.error`."""
-        super().__init__(meanings)
+        super().__init__(meanings, databases)
         widths = [longest(source.expression) for source in meanings]
         self._longest = max((w for w in widths if w is not None), default=0) if None not in widths else None
         self._window = window
@@ -152,19 +153,26 @@ def _needing(meanings: Mapping[Source, Sequence[Meaning]]) -> dict[int, dict[Sou
 class Scanner:
     """The compiled form of some information types. One a process and thread."""
 
-    def __init__(self, types: Sequence[InformationType]) -> None:
-        """Compile. Raises :class:`ConfigErrors` that name the file of each type that cannot be compiled."""
+    def __init__(self, types: Sequence[InformationType], ready: Mapping[bytes, bytes] | None = None) -> None:
+        """Compile. Raises :class:`ConfigErrors` that name the file of each type that cannot be compiled.
+
+        ``ready``: :attr:`compiled` of such a scanner in another process on this machine.
+        """
         self.types = tuple(types)
+        self._databases = databases = Databases(ready)
         self.digest = types_digest(self.types)
         meanings: dict[Source, list[Meaning]] = {}
         for index, type_ in enumerate(self.types):
             for source, meaning in sources_of(index, type_):
                 meanings.setdefault(source, []).append(meaning)
         try:
-            self._words = Words({s: m for s, m in meanings.items() if s.folded})
-            self._expressions = _Database(_rest(meanings, alone=False))
-            self._alone = _Database(_rest(meanings, alone=True))  # a hundred times as fast as among the others
-            self._named = {n: _Needing(some, self.types[n].keyword_window) for n, some in _needing(meanings).items()}
+            self._words = Words({s: m for s, m in meanings.items() if s.folded}, databases)
+            self._expressions = _Database(_rest(meanings, alone=False), databases)
+            # a hundred times as fast as among the others
+            self._alone = _Database(_rest(meanings, alone=True), databases)
+            self._named = {
+                n: _Needing(some, self.types[n].keyword_window, databases) for n, some in _needing(meanings).items()
+            }
         except hyperscan.error as error:
             errors = self._guilty(meanings)
             raise ConfigErrors(errors or [ConfigError(f"information types cannot be compiled: {error}")]) from error
@@ -175,10 +183,15 @@ class Scanner:
         """Types that are looked for where they are asked for or needed, since that takes long."""
         self._together = self._types_that_wait()
         self._together_set = frozenset(self._together)
-        self._disguises = Disguises()
+        self._disguises = Disguises(databases)
         self._numbers = frozenset(
             n for n, t in enumerate(self.types) if any(p.validator in DISGUISED for p in t.patterns)
         )
+
+    @property
+    def compiled(self) -> dict[bytes, bytes]:
+        """What took the time, for a scanner of the same types in another process on this machine."""
+        return self._databases.serialized()
 
     def _types_that_wait(self) -> tuple[int, ...]:
         """Types whose sightings are judged only when the whole text has been seen, companions before who needs them."""
@@ -200,7 +213,7 @@ class Scanner:
         errors = []
         for source, (meaning, *_) in meanings.items():
             try:
-                compiled([source], [0])
+                database_of([source], [0])
             except hyperscan.error as error:
                 detail = f"«{meaning.written}» cannot be compiled by Hyperscan: {error}"
                 errors.append(ConfigError(detail, f"types/{self.types[meaning.type_].id}.yaml"))

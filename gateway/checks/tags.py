@@ -8,6 +8,7 @@ import contextlib
 import html as entities
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ class Tags(NamedTuple):
     """``data:`` in some dress."""
 
 
+@cache
 def _database() -> hyperscan.Database:
     database = hyperscan.Database()
     words = [rb"<" + re.escape(name.encode()) + rb"[\s/>]" for name in NAMES]
@@ -67,7 +69,9 @@ def _database() -> hyperscan.Database:
     return database
 
 
-_DATABASE = _database()
+def prepare() -> None:
+    """Compile now what :func:`tags_of` needs: a tenth of a second of work, done once in a process."""
+    _database()
 
 
 def tags_of(data: bytes) -> Tags:
@@ -79,7 +83,7 @@ def tags_of(data: bytes) -> Tags:
         return len(seen) > MOST
 
     with contextlib.suppress(hyperscan.ScanTerminated):
-        _DATABASE.scan(data, match_event_handler=note)
+        _database().scan(data, match_event_handler=note)
     names = {name for _, name in seen}
     found = _ended(data, [row for row in seen if row[1] < _OF_SCRIPTS])
     return Tags(tuple(found), not names.isdisjoint({_OF_SCRIPTS, _SCRIPT}), _OF_FILES in names)

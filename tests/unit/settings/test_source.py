@@ -165,3 +165,11 @@ def test_what_is_no_time_is_refused(text: object) -> None:
     """A number without a unit is not a time."""
     with pytest.raises(ValueError, match="is not a time like"):
         parse_duration(text)
+
+
+def test_what_was_read_before_is_read_as_new() -> None:
+    """Whoever changes what was read changes it for nobody else, and another file of the same text has its own name."""
+    parse_yaml("a: [1]\n", "f").data["a"].append(2)
+    again = parse_yaml("a: [1]\n", "g")
+    assert again.data == parse_yaml("a: [1]\n", "f").data == {"a": [1]}
+    assert again.error(("a",), "wrong").file == "g"
