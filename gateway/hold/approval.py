@@ -12,6 +12,7 @@ from typing import Protocol
 
 from gateway.model.envelope import fold
 from gateway.model.verdict import HoldOrder
+from gateway.wire.command import unquoted
 
 LIST_OWNERS = "list-owners"
 """The role that the owners of the addressed lists hold, for each list at least one of them."""
@@ -56,10 +57,13 @@ class Directory(Protocol):
 def identity(directory: Directory, address: str) -> str:
     """The one form in which a person is compared and recorded: the folded main address; unknown: the folded address.
 
-    A tag (``name+tag@domain``, RFC 5233) that the directory does not list as an alias leads to ``name@domain``.
+    A tag (``name+tag@domain``, RFC 5233) that the directory does not list as an alias leads to ``name@domain``; quotes
+    that change nothing (RFC 5322 section 3.4.1) and a dot behind the domain are left out.
     """
-    person = directory.person(address)
     local, at, domain = address.rpartition("@")
+    local, domain = unquoted(local), domain.rstrip(".")
+    address = local + at + domain
+    person = directory.person(address)
     if person is None and "+" in local:
         address = local.partition("+")[0] + at + domain
         person = directory.person(address)

@@ -134,6 +134,17 @@ def test_a_tag_does_not_hide_the_sender() -> None:
     assert slot.people == {"b@x"}
 
 
+@pytest.mark.parametrize(
+    "written",
+    ['"a"@x', '"a+tag"@x', '"\\a"@x', "a@x.", "A@X"],
+    ids=["quoted", "tag in quotes", "escaped", "dot", "case"],
+)
+def test_quotes_do_not_hide_the_author(written: str) -> None:
+    """Regression: ``From: "name"@domain`` is name@domain, and let its writer approve the message."""
+    town = Town({"r": ("a@x", "b@x")}, {"a@x": "a@x"})
+    assert slots(orders("r"), "other@x", [written], town, "it")[0].people == {"b@x"}
+
+
 def test_an_order_without_roles_asks_the_fallback_role() -> None:
     """A rule that names no role is decided by the settings' role."""
     town = Town({"spare": ("s@x",)}, {})
