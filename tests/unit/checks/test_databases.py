@@ -7,13 +7,7 @@ from gateway.checks.databases import Databases
 from gateway.checks.scanner import Scanner, Tally
 from tests.shipped import shipped_scanner, shipped_types
 
-<<<<<<< /work/main/tests/unit/checks/test_databases.py
-TEXT = (
-    b"Her Social Security number is 536-90-4399, the card 4111 1111 1111 1111, the IBAN DE89 3704 0044 0532 0130 00.\n"
-)
-=======
 TEXT = b"The Social Security number is 536-90-4399, the card 4111 1111 1111 1111.\n"
->>>>>>> /tmp/w/suitetools/.m
 
 
 def test_a_scanner_reads_what_another_has_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
