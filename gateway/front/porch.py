@@ -16,9 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
+from gateway.front.connection import HANDSHAKE_TIMEOUT
 from gateway.front.limits import Admission
 from gateway.front.proxy import Arrival, read_proxy
-from gateway.front.session import HANDSHAKE_TIMEOUT, SmtpSession
+from gateway.front.session import SmtpSession
 from gateway.metrics import CONNECTIONS_REFUSED, SMTP_ERRORS
 from gateway.model.envelope import Client
 from gateway.pipeline.mishap import mishap

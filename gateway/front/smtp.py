@@ -13,10 +13,11 @@ from ipaddress import ip_address
 from aiosmtpd.smtp import syntax
 
 from gateway.errors import ClientError
+from gateway.front.connection import GOING_DOWN
 from gateway.front.limits import Admission
 from gateway.front.proxy import Arrival, read_proxy
 from gateway.front.receiver import Receiver
-from gateway.front.session import BYE, GOING_DOWN, HELPLESS, LOCAL_PROBLEM, OK, SmtpSession
+from gateway.front.session import BYE, HELPLESS, LOCAL_PROBLEM, OK, SmtpSession
 from gateway.metrics import CONNECTIONS_REFUSED, SMTP_ERRORS
 from gateway.model.envelope import Client
 from gateway.model.reply import Reply
@@ -89,7 +90,8 @@ class GatewaySession(SmtpSession):
             return False
         if self._listener.tls == "implicit":
             self.session.ssl = self.transport.get_extra_info("ssl_object")
-        return await super()._open()
+        self.reply(self._greeting())
+        return True
 
     def _first_counted_as(self) -> str:
         if self._arrived is not None:
@@ -97,6 +99,7 @@ class GatewaySession(SmtpSession):
         return super()._first_counted_as()
 
     def _greeting(self) -> Reply:
+        """The first reply, said again when XCLIENT begins another client's session."""
         return Reply.of(220, "", f"{self._pipeline.hostname} ESMTP Civicgate")
 
     async def _read_proxy(self) -> bool:
