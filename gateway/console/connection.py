@@ -16,8 +16,8 @@ from gateway.settings import Networks
 
 HEAD = 15.0
 """Seconds from the connection, or from the first octet of a request after another, to the end of the header."""
-MOST_OF_ONE = 60
-"""Connections of one address that is no trusted proxy; a browser opens six."""
+MOST_OF_ONE = 120
+"""Connections of one address that is no trusted proxy; a browser opens six, and a whole office may have one address."""
 
 
 class Connection(H11Protocol):

@@ -368,6 +368,32 @@ async def test_over_sessions_are_swept(accounts: Accounts, clock: Clock) -> None
     assert len(await _column(accounts, tables.session.c.id)) == 1
 
 
+@both
+async def test_what_administrators_ask_of_the_accounts(accounts: Accounts, clock: Clock) -> None:
+    """Numbers of whole sessions; new codes for who has a second factor; a token of another's is none of theirs."""
+    await accounts.people.add(CLERK, ACTOR)
+    await accounts.people.set_password(CLERK, PASSWORD, ACTOR)
+    for stage in (Stage.FULL, Stage.FULL, Stage.CODE):
+        await accounts.sessions.start(CLERK, stage, Visit(Method.PASSWORD))
+    assert await accounts.sessions.counts() == {CLERK: 2}
+    clock.move(hours=2)
+    assert await accounts.sessions.counts() == {}
+    with pytest.raises(OperatorError, match="second factor"):
+        await accounts.people.new_codes(CLERK, ACTOR)
+    secret = totp.from_digest(digest("x"))
+    old = await accounts.people.enrol(CLERK, secret, totp.code_at(secret, totp.step_at(clock())), ACTOR)
+    assert len({*old, *await accounts.people.new_codes(CLERK, ACTOR)}) == 20
+    assert (await accounts.people.get(CLERK)).recovery_codes == 10
+    _, token = await accounts.tokens.add("x", CLERK, Scope.READ, clock() + timedelta(days=1), ACTOR)
+    with pytest.raises(OperatorError, match="no token"):
+        await accounts.tokens.revoke(token.id, ACTOR, "other@city.example")
+    assert (await accounts.tokens.revoke(token.id, ACTOR, CLERK)).id == token.id
+    mark = await accounts.door.mark(CLERK)
+    assert (
+        await accounts.door.password(CLERK, PASSWORD, Visit(Method.PASSWORD), second=False, mark=mark)
+    ).outcome == "ok"
+
+
 def test_what_is_derived_tells_nothing_of_the_secret() -> None:
     """Another purpose, another secret; none of them the secret or its digest."""
     secret = new_secret()
