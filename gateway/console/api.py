@@ -199,7 +199,7 @@ async def revoke_exception(request: Request, viewer: Viewer, services: Services)
         raise Refused(404, "No such exception", "There is no exception of this id.")
     record, state = listed[ident]
     if state != "revoked":
-        await services.hold.exceptions.revoke(ident, viewer.address)
+        await services.hold.exceptions.revoke(ident, viewer.address, origin=viewer.origin)
     return answer(_exception(record, "revoked"))
 
 

@@ -107,8 +107,8 @@ class Exceptions:
         listed = tuple((_record(row), _state(row, now)) for row in found)
         return listed if everything else tuple(pair for pair in listed if pair[1] == "active")
 
-    async def revoke(self, prefix: str, os_user: str = "", comment: str = "") -> str:
-        """End one now; returns its id. Raises OperatorError."""
+    async def revoke(self, prefix: str, who: str = "", comment: str = "", origin: str = "") -> str:
+        """End one now; returns its id. ``origin``: from where; by default as ``who``. Raises OperatorError."""
         now = self._core.clock()
 
         async def work(connection: AsyncConnection) -> str:
@@ -117,7 +117,7 @@ class Exceptions:
             if (await connection.execute(gone)).rowcount != 1:
                 raise OperatorError(f"{ident} is revoked already; nothing was changed.")
             await events.append(
-                connection, ident, "exception-revoked", now, Actor(os_user or "gateway", os_user), comment
+                connection, ident, "exception-revoked", now, Actor(who or "gateway", origin or who), comment
             )
             return ident
 

@@ -13,11 +13,13 @@ from starlette.responses import Response
 
 from gateway.console.context import Page, Refused, Services, Viewer, Who
 from gateway.console.pages import numbers, words
+from gateway.console.pages.asked import oversees
 from gateway.console.pages.showing import Flash, field, show
 from gateway.console.pages.words import Shown, When
 from gateway.console.render import redirect
 from gateway.errors import OperatorError
-from gateway.model.envelope import ExceptionRecord, fold
+from gateway.hold.approval import identity
+from gateway.model.envelope import ExceptionRecord
 from gateway.policy import RuleSet
 
 STATES = {
@@ -63,11 +65,10 @@ async def _show(
     everything = request.query_params.get("all") == "1"
     listed = await services.hold.exceptions.list(everything=everything)
     now = services.clock()
-    mine = fold(viewer.address)
     rows = [
         _row(record, state, now)
         for record, state in reversed(listed)
-        if viewer.is_admin or viewer.roles or mine in (fold(record.sender), fold(record.approver))
+        if oversees(viewer) or _is(services, viewer, record.sender) or _is(services, viewer, record.approver)
     ]
     return await show(
         request,
@@ -82,6 +83,11 @@ async def _show(
         spans=SPANS,
         form=dict.fromkeys(FIELDS, "") | (form or {}),
     )
+
+
+def _is(services: Services, viewer: Viewer, address: str) -> bool:
+    """Whether an address is the viewer's, under whatever of the person's names."""
+    return identity(services.directory, address) == identity(services.directory, viewer.address)
 
 
 def _row(record: ExceptionRecord, state: str, now: datetime) -> Row:
@@ -148,7 +154,8 @@ async def revoke(request: Request, viewer: Viewer, services: Services) -> Respon
     if ident not in known:
         raise Refused(404, "No such exception", "There is no exception of this id.")
     try:
-        await services.hold.exceptions.revoke(ident, viewer.address, await field(request, "comment"))
+        comment = await field(request, "comment")
+        await services.hold.exceptions.revoke(ident, viewer.address, comment, viewer.origin)
     except OperatorError as error:
         return await _show(request, viewer, services, Flash("note", error.detail))
     return redirect(request, "/exceptions", done="exception-revoked")

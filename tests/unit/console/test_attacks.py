@@ -228,6 +228,7 @@ async def test_cookies_have_their_flags(
             done = await browser.post("/login", data=form, headers={"cookie": f"{names[1]}={visit[1]}"})
             assert done.status_code == 303
             assert _flags(done)[names[0]] == wanted
+            assert _flags(done)[f"{names[0]}-mark"] - wanted == {"max-age=15552000"}
             assert done.headers["location"] == (path if path != "/" else "") + "/"
 
 

@@ -20,10 +20,11 @@ from gateway.console.pages import numbers
 from gateway.console.pages.exceptions import kinds
 from gateway.hold.decide import Order
 from gateway.hold.store import console_address
+from gateway.model.envelope import ExceptionRecord
 from gateway.settings import OidcSettings, Settings
 from gateway.store.events import Actor
 from gateway.store.tables import held
-from tests.browser.town import CABLE, CLERK, HERALD, MANAGER, PARK, Town, town
+from tests.browser.town import CABLE, CLERK, GARDENER, HERALD, MANAGER, PARK, Town, town
 from tests.unit.console.serving import Quiet, free_port
 from tests.unit.console.visiting import visitor
 
@@ -280,3 +281,19 @@ async def test_a_token_of_an_administrators_account_is_an_administrators(city: T
 async def test_letters_link_to_the_console_that_people_reach(console: dict[str, Any], address: str) -> None:
     """A node without a console wrote no links though another serves it; one on all addresses linked to 0.0.0.0."""
     assert console_address(Settings.model_validate({"console": console})) == address
+
+
+async def test_an_exception_for_an_alias_is_the_persons(city: Town) -> None:
+    """Others see only their own: also that for another writing of their address. Its end names who and from where."""
+    now = city.clock()
+    record = ExceptionRecord(
+        "xalias0001", next(iter(kinds(city.rules))), CLERK.replace("@", "+news@"), "*", "r", CABLE, now,
+        now + timedelta(days=1),
+    )  # fmt: skip
+    await city.hold.exceptions.add(record)
+    async with visitor(city, CLERK) as person, visitor(city, GARDENER) as other, visitor(city, CABLE) as admin:
+        assert "xalias0001" in (await person.get("/exceptions")).text
+        assert "xalias0001" not in (await other.get("/exceptions")).text
+        assert (await admin.post("/exceptions/xalias0001/revoke", "/exceptions")).status_code == 303
+    last = (await city.hold.history("xalias0001"))[-1]
+    assert (last.event, last.actor, last.os_user) == ("exception-revoked", CABLE, "console from 127.0.0.1")
