@@ -1,7 +1,7 @@
 """From SQLite to PostgreSQL: every row in one transaction, while nobody writes; bodies stay where they are.
 
-Refuses a target that has rows already. The old file then names its successor and cannot be opened any more, so that no
-gateway goes on in it by mistake.
+Refuses a target that has rows already. The old file then names its successor, cannot be opened any more, and takes no
+write of who has it open: no gateway goes on in it by mistake, not even one that was not stopped.
 """
 
 from typing import Any
@@ -29,9 +29,19 @@ async def copy(source: Database, target: Database) -> dict[str, int]:
 
         counts = await target.write(write)
         await old.execute(insert(store).values(name=MOVED, value=target.kind.place))
+        await _close(old, target.kind.place)
         return counts
 
     return await source.write(read)
+
+
+async def _close(old: AsyncConnection, place: str) -> None:
+    """Whoever has the file open is refused from the commit on: a 250 for what only the old file has would lose mail."""
+    words = f"it was copied to {place}".replace("'", "''")
+    for table in metadata.sorted_tables:
+        for verb in ("INSERT", "UPDATE", "DELETE"):
+            when = f"CREATE TRIGGER moved_{table.name}_{verb.lower()} BEFORE {verb} ON {table.name}"
+            await old.exec_driver_sql(f"{when} BEGIN SELECT RAISE(ABORT, '{words}'); END")
 
 
 async def _copy_table(old: AsyncConnection, new: AsyncConnection, table: Any) -> int:

@@ -335,6 +335,29 @@ async def test_copied_from_sqlite(settings: Settings, far: Settings, city: Any, 
 
 
 @pytest.mark.sqlite
+async def test_a_gateway_that_was_not_stopped_accepts_nothing_after_the_copy(
+    settings: Settings, far: Settings, city: Any, acceptance: Make, sink: Any
+) -> None:
+    """Regression: it went on in the old file, said 250, and what it had accepted was in no store that anybody opens."""
+    running = await open_hold(settings, city)
+    await running.accept(acceptance("T1", outgoing=()))
+    target = await Database.open(place(far.store))
+    await copy(running.core.database, target)
+    await target.close()
+    with pytest.raises(StoreError, match="was copied to postgresql://"):
+        await running.accept(acceptance("T2"))
+    with pytest.raises(StoreError, match="was copied"):
+        await running.desk.approve(Order("T1-h1", DORA))
+    with pytest.raises(StoreError, match="was copied"):
+        await Outbox(running, sink, settings.outbox).claim()
+    assert sink.got == []
+    await running.close()
+    new = await open_hold(far, city)
+    assert [item.id for item in await new.list()] == ["T1-h1"]
+    await new.close()
+
+
+@pytest.mark.sqlite
 async def test_bodies_of_another_database_stop_the_start(
     settings: Settings, far: Settings, city: Any, acceptance: Make, tmp_path: Path
 ) -> None:
