@@ -4,7 +4,7 @@ Refuses content to everybody but whom the gate lets in (:mod:`gateway.hold.acces
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -72,6 +72,8 @@ class Entry:
     via: str
     comment: str
     hash: str
+    view: bool = False
+    """Somebody read."""
 
 
 async def reading_of(request: Request, viewer: Viewer, services: Services) -> Reading:
@@ -141,7 +143,7 @@ async def show_item(
         recipients=_recipients(item),
         client=_client(item),
         message_id=harmless(item.message.message_id),
-        history=await entries(services, item.id, permission),
+        history=folded(await entries(services, item.id, permission)),
         slots=place if item.state in (State.HELD, State.ATTESTING) else (),
         why_not=_why_not(viewer, reading, permission),
         can_withdraw=sent and item.state in (State.HELD, State.ATTESTING),
@@ -278,14 +280,25 @@ async def entries(services: Services, ident: str, permission: Permission) -> lis
         who = "" if entry.actor == GATEWAY.name else known.name if known else harmless(entry.actor)
         at = words.when(entry.at, now)
         said = comment_of(entry.event, entry.comment, permission)
-        what, via, comment = (
-            words.event(entry.event),
-            harmless(entry.os_user),
-            SEALED if said is None else harmless(said),
-        )
-        if entry.event == Event.VIEW and comment:
+        what, via = words.event(entry.event), harmless(entry.os_user)
+        comment = SEALED if said is None else harmless(said)
+        view = entry.event == Event.VIEW
+        if view and comment:
             what, comment = f"{what}: {comment}", ""
-        made.append(Entry(entry.seq, at, what, who, via, comment, entry.hash))
+        made.append(Entry(entry.seq, at, what, who, via, comment, entry.hash, view))
+    return made
+
+
+def folded(found: list[Entry]) -> list[Entry]:
+    """For the item's page: what somebody read several times in a row is one line; the record has each."""
+    made: list[Entry] = []
+    for entry in found:
+        last = made[-1] if made else None
+        if last is not None and entry.view and last.view and (entry.who, entry.via) == (last.who, last.via):
+            what = last.what if entry.what in last.what else f"{last.what}, {entry.what.partition(': ')[2]}"
+            made[-1] = replace(entry, what=what)
+        else:
+            made.append(entry)
     return made
 
 

@@ -130,6 +130,16 @@ async def test_comments_are_as_sealed_as_the_message(city: Town) -> None:
                 assert (secret in answer.text) is may, (person, answer.url)
 
 
+async def test_reading_again_and_again_is_one_line_of_the_page(city: Town) -> None:
+    """Ten looks filled the history; they are one line there, and each stands in the record."""
+    ident = await city.keep("Read often")
+    async with visitor(city, MANAGER) as one:
+        for _ in range(3):
+            await one.get(f"/items/{ident}")
+        page, record = await one.get(f"/items/{ident}"), await one.get(f"/items/{ident}/history")
+    assert (page.text.count("Read: the text"), record.text.count("Read: the text")) == (1, 4)
+
+
 async def test_queue_facts_by_program_are_for_who_sees_the_page(city: Town) -> None:
     """Anybody's token read them; the system's page is for administrators and holders of a role."""
     async with await _api(city, CLERK) as http:
