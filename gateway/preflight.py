@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,31 +119,53 @@ async def _next_hop(settings: Settings, hostname: str, errors: list[str], remark
 
 async def _asking(settings: Settings, remarks: list[str]) -> None:
     """A Postfix here that asks our milter front must defer what it cannot ask about (docs/milter.md)."""
-    postconf = shutil.which("postconf", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if not settings.milter.listeners or postconf is None:
+    if not settings.milter.listeners:
         return
-    names = ("smtpd_milters", "non_smtpd_milters", "milter_default_action")
+    main = dict(zip(_ASKING, (await _postconf("-x", "-h", *_ASKING)).splitlines(), strict=False))
+    if len(main) != len(_ASKING):
+        return
+    services = {"": main}
+    for line in (await _postconf("-P")).splitlines():  # smtp/inet/milter_default_action = accept
+        where, _, value = line.partition("=")
+        service, _, name = where.strip().rpartition("/")
+        if name in main:
+            services.setdefault(service, dict(main))[name] = value.strip()
+    for listener in settings.milter.listeners:
+        ours = listener.address if listener.path is not None else f"inet:{listener.address}"
+        for service, said in services.items():
+            action = _action(ours, said)
+            if action not in ("", "tempfail"):
+                remarks.append(
+                    f"Postfix on this machine asks {listener.name} ({ours}) with milter_default_action = {action}"
+                    f"{f' for {service} in master.cf' if service else ''}: "
+                    "what it cannot ask about, or loses us in the middle of, is not deferred; set tempfail"
+                )
+
+
+_ASKING = ("smtpd_milters", "non_smtpd_milters", "milter_default_action")
+
+
+async def _postconf(*arguments: str) -> str:
+    """What Postfix's own reader of its settings says; ``""`` when there is none."""
+    program = shutil.which("postconf", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        return ""
     try:
         process = await asyncio.create_subprocess_exec(
-            postconf, "-x", "-h", *names, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
         said, _ = await asyncio.wait_for(process.communicate(), 10.0)
     except (OSError, TimeoutError):
-        return
-    values = said.decode("utf-8", "replace").splitlines()
-    if len(values) != len(names):
-        return
-    action = values[2].strip()
-    for listener in settings.milter.listeners:
-        ours = listener.address if listener.path is not None else f"inet:{listener.address}"
-        if action != "tempfail" and any(_asked(ours, value) for value in values[:2]):
-            remarks.append(
-                f"Postfix on this machine asks {listener.name} ({ours}) with milter_default_action = {action}: "
-                "what it cannot ask about, or loses us in the middle of, is not deferred; set tempfail"
-            )
+        return ""
+    return said.decode("utf-8", "replace")
 
 
-def _asked(ours: str, value: str) -> bool:
-    """Whether a list of milters has ours, and not as ``{ unix:…, default_action=tempfail }``."""
-    plain = re.sub(r"\{[^}]*default_action\s*=\s*tempfail[^}]*\}", " ", value)
-    return ours in re.split(r"[\s,{}]+", plain)
+def _action(ours: str, said: Mapping[str, str]) -> str:
+    """What is done without us, the worst of it: in general, or as ``{ unix:…, default_action=accept }`` says."""
+    lists = f"{said['smtpd_milters']} {said['non_smtpd_milters']}"
+    found = set()
+    for one in re.findall(r"\{[^}]*\}|[^\s,{}]+", lists):
+        if ours in re.split(r"[\s,{}]+", one):
+            own = re.search(r"default_action\s*=\s*(\w+)", one)
+            found.add(own[1] if own else said["milter_default_action"].strip())
+    return next(iter(sorted(found - {"tempfail"}) or sorted(found)), "")

@@ -11,6 +11,8 @@ from gateway.settings import Settings
 pytestmark = pytest.mark.skipif(shutil.which("postconf", path="/usr/sbin:/usr/bin") is None, reason="no postconf")
 
 OURS = "unix:/run/civicgate/milter.sock"
+SERVICE = "smtp inet n - n - - smtpd\n"
+"""What follows is of master.cf."""
 
 
 @pytest.mark.parametrize(
@@ -24,15 +26,25 @@ OURS = "unix:/run/civicgate/milter.sock"
         (f"smtpd_milters = {{ {OURS}, default_action=tempfail }}\n", False),
         ("smtpd_milters = unix:/run/other.sock\n", False),
         ("ours = " + OURS + "\nsmtpd_milters = $ours\nmilter_default_action = accept\n", True),
+        (f"smtpd_milters = {{ {OURS}, default_action=accept }}\n", True),
+        ("smtpd_milters = { unix:/run/other.sock, default_action=accept } " + OURS + "\n", False),
+        (f"{SERVICE}  -o smtpd_milters={OURS}\n  -o milter_default_action=accept\n", True),
+        (f"{SERVICE}  -o milter_default_action=accept\n", False),
+        (f"smtpd_milters = {OURS}\n{SERVICE}  -o milter_default_action=accept\n", True),
+        (f"smtpd_milters = {OURS}\n{SERVICE}  -o milter_default_action=accept -o smtpd_milters=\n", False),
     ],
-    ids=["default", "accept", "among-others", "in-braces", "tempfail", "own-tempfail", "another", "by-a-name"],
+    ids=[
+        *("default", "accept", "among-others", "in-braces", "tempfail", "own-tempfail", "another", "by-a-name"),
+        *("own-accept", "anothers-accept", "in-master", "in-master-without-us", "in-both", "in-master-taken-out"),
+    ],
 )
 async def test_what_postfix_does_without_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: str, warned: bool
 ) -> None:
     """``milter_default_action`` of the real postconf; Postfix's own default is tempfail."""
+    main, service, rest = main.partition(SERVICE)
     (tmp_path / "main.cf").write_text("compatibility_level = 3.6\n" + main, "ascii")
-    (tmp_path / "master.cf").write_text("", "ascii")
+    (tmp_path / "master.cf").write_text(service + rest, "ascii")
     monkeypatch.setenv("MAIL_CONFIG", str(tmp_path))
     settings = Settings.model_validate(
         {
