@@ -4,8 +4,10 @@ An attempt is counted before the password is looked at, so that a thousand at th
 what was right is taken back. Refuses to lock anybody out for good: the wait doubles up to a setting, and ends.
 """
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -59,13 +61,15 @@ class Throttle:
     async def attempt(self, *keys: str) -> float:
         """Count one attempt under each key; seconds to wait, and nothing counted, when one of them is closed."""
         now = self._core.clock()
+        async with self._core.database.read() as connection:  # who is refused writes nothing: mail needs the database
+            wait = _wait_of(await _rows(connection, keys), now)
+        if wait > 0:
+            return wait
 
         async def work(connection: AsyncConnection) -> float:
             await connection.execute(delete(throttle).where(throttle.c.last < now - FORGOTTEN))
-            rows = {
-                key: (await connection.execute(select(throttle).where(throttle.c.key == key))).first() for key in keys
-            }
-            wait = max(((row.open - now).total_seconds() for row in rows.values() if row), default=0.0)
+            rows = await _rows(connection, keys)
+            wait = _wait_of(rows, now)
             if wait > 0:
                 return wait
             for key, row in rows.items():
@@ -106,3 +110,13 @@ class Throttle:
         if count < free:
             return timedelta()
         return timedelta(seconds=min(2.0 ** min(count - free, 30), settings.login_wait))
+
+
+async def _rows(connection: AsyncConnection, keys: Iterable[str]) -> dict[str, Any]:
+    """What is known of each key, None when nothing is."""
+    return {key: (await connection.execute(select(throttle).where(throttle.c.key == key))).first() for key in keys}
+
+
+def _wait_of(rows: Mapping[str, Any], now: datetime) -> float:
+    """Seconds until none of them is closed."""
+    return max(((row.open - now).total_seconds() for row in rows.values() if row), default=0.0)

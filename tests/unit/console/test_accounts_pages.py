@@ -159,6 +159,20 @@ async def test_strangers_cannot_keep_an_administrator_out(served: Served) -> Non
         assert (await stranger.log_in(IDA)).status_code == 429, "her login gives strangers no new attempts"
 
 
+async def test_who_is_refused_writes_nothing(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hammering at a closed account took the database's one writer from the mail; now it only reads."""
+    await served.account(IDA)
+    async with served.browser() as stranger:
+        for _ in range(5):
+            await stranger.log_in(IDA, "not the password")
+
+        async def never(*_: object, **__: object) -> None:
+            raise AssertionError("a write")
+
+        monkeypatch.setattr(type(served.accounts.core.database), "write", never)
+        assert (await stranger.log_in(IDA)).status_code == 429
+
+
 async def test_a_known_browser_is_throttled_by_itself(served: Served) -> None:
     """Five tries there, too; and another's mark, an invented or an old one is none."""
     await served.account(IDA)
