@@ -364,6 +364,8 @@ class Scanner:
 
     def findings(self, tally: Tally, asked: frozenset[str] | None = None) -> list[Finding]:
         """What the tally says, by type and falling confidence; ``asked`` limits the types (None: all)."""
+        if not tally.seen:
+            return []
         return tally.findings({n: t.id for n, t in enumerate(self.types) if asked is None or t.id in asked})
 
 

@@ -160,8 +160,10 @@ class Transaction:
     async def _early(self, recipient: Recipient | None, size: int | None = None) -> Reply | None:
         """What the policy is certain of before the content is known: at MAIL, for one recipient, at so many octets."""
         services = self._services
-        envelope = self._envelope if recipient is None else replace(self._envelope, recipients=(recipient,))
         octets = (self._envelope.declared_size or 0) if size is None else size
+        if octets <= services.rules.early_above:
+            return None
+        envelope = self._envelope if recipient is None else replace(self._envelope, recipients=(recipient,))
         findings = Findings(octets, (), (), _NOTHING, complete=False)
         try:
             exceptions = await services.exceptions.snapshot()
@@ -177,13 +179,16 @@ class Transaction:
     async def cutoff(self) -> tuple[int, Reply]:
         """How many octets are worth keeping, and what to say to one more: where a rule is certain to refuse."""
         limit = self._settings.smtp.max_message_size
-        for threshold in self._services.rules.size_thresholds:
-            if threshold >= limit:
-                break
-            for recipient in self._recipients[:_ASKED_EARLY]:
-                refusal = await self._early(recipient, threshold + 1)
-                if refusal is not None:
-                    return threshold, refusal
+        try:
+            for threshold in self._services.rules.size_thresholds:
+                if threshold >= limit:
+                    break
+                for recipient in self._recipients[:_ASKED_EARLY]:
+                    refusal = await self._early(recipient, threshold + 1)
+                    if refusal is not None:
+                        return threshold, refusal
+        except Exception:  # noqa: BLE001 - only an early look: the end of data decides, and says so as a reply
+            mishap("cutoff", id=self.id)
         return limit, too_large(limit)
 
     def new_spool(self) -> SpoolWriter:

@@ -8,7 +8,7 @@ from gateway.model.finding import Check, LegendText, Published, Questions
 from gateway.model.verdict import Disposition, Mode
 from gateway.policy.compiled import Rule, legend_of
 from gateway.policy.conditions import AUTO_SUBMITTED, AutomaticReply, ContentIs, HeaderIs, KindIs, SizeIs
-from gateway.policy.logic import Node, walk
+from gateway.policy.logic import NO, Node, Several, walk
 from gateway.policy.schema import Condition
 
 FROM_ATTACHMENTS = (
@@ -111,6 +111,11 @@ class RuleSet:
         sizes = {n.over for rule in self.early for n in walk(rule.when) if isinstance(n, SizeIs) and n.over is not None}
         return tuple(sorted(sizes))
 
+    @cached_property
+    def early_above(self) -> int:
+        """Octets that a message must exceed for any early answer; -1: the envelope alone may do."""
+        return min((_exceeds(rule.when) for rule in self.early), default=-1)
+
     def get(self, rule: str) -> Rule | None:
         """The rule of this id."""
         return next((r for r in self.rules if r.id == rule), None)
@@ -122,6 +127,16 @@ class RuleSet:
             raise KeyError(rule)
         others = tuple(replace(r, mode=Mode.OFF) for r in self.rules if r.id != rule)
         return replace(self, rules=(replace(found, mode=Mode.ENFORCE), *others))
+
+
+def _exceeds(node: Node) -> int:
+    """Octets that a message must exceed before this condition can be certain; -1: any may do."""
+    if isinstance(node, SizeIs) and node.over is not None:
+        return int(node.over)
+    if isinstance(node, Several):
+        of_each = map(_exceeds, node.children)
+        return max(of_each) if node.settles == NO else min(of_each)
+    return -1
 
 
 def _nodes(rule: Rule) -> Iterable[Node]:

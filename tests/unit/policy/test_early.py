@@ -126,3 +126,26 @@ def test_findings_that_come_early_do_not_make_silence_certain(world: Any) -> Non
     rules = world.rules({"when": {"not": {"virus": True}, "size": {"over": 0}}, "then": {"reject": {"text": "No."}}})
     findings = Findings(5, (Finding(Check.HEADER, "subject"),), complete=False)
     assert decide_early(world.envelope(world.to("a@b.c")), findings, rules, world.now) is None
+
+
+@pytest.mark.parametrize(
+    ("when", "above"),
+    [
+        ({"size": {"over": 500}}, 500),
+        ({"size": {"over": 500, "under": 900}}, 500),
+        ({"size": {"under": 900}}, -1),
+        ({"all": [{"size": {"over": 500}}, {"sender": {"null": True}}]}, 500),
+        ({"any": [{"size": {"over": 500}}, {"size": {"over": 300}}]}, 300),
+        ({"any": [{"size": {"over": 500}}, {"sender": {"null": True}}]}, -1),
+        ({"not": {"size": {"over": 500}}}, -1),
+    ],
+    ids=["over", "between", "under", "all", "any size", "any", "not"],
+)
+def test_up_to_some_octets_no_early_answer_is_possible(world: Any, when: dict[str, Any], above: int) -> None:
+    """What all refusals ask for need not be asked below it; there the answer would be none."""
+    rules = world.rules({**BIG, "when": when}, {**BIG, "when": {"size": {"over": 2000}}})
+    assert rules.early_above == above
+    for size in (0, 300, 500, 501, 899, 900, 2000, 2001):
+        for sender in ("", "clerk@city.example"):
+            reply = decide_early(world.envelope(sender=sender), world.before(size), rules, world.now)
+            assert reply is None or size > above
