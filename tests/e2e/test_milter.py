@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.letters import CLERK, MAYOR, certificate, letter, mark
+from tests.e2e.letters import CLERK, MAYOR, certificate, letter, mark, named
 from tests.e2e.postfix import Postfix, installed, open_folder, running_postfix
 from tests.e2e.running import CityGateway, Nursery, Sink, free_ports, running_city, said, until
 from tests.serving import Received
@@ -64,7 +64,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Pa
     port, back = free_ports(2)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(Sink(keywords=keywords))
-        socket = stack.enter_context(open_folder()) / "milter.sock"
+        path = stack.enter_context(open_folder()) / "milter.sock"
         gateway = stack.enter_context(
             running_city(
                 tmp_path_factory.mktemp("beside") / "g",
@@ -72,7 +72,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Pa
                 back,
                 clamd={"address": f"unix:{clamd}"},
                 milter={
-                    "listeners": [{"name": "beside", "address": f"unix:{socket}", "mode": "0666"}],
+                    "listeners": [{"name": "beside", "address": f"unix:{path}", "mode": "0666"}],
                     "next_hop_asks": True,
                 },
             )
@@ -83,9 +83,10 @@ def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Pa
                 {port: "", back: ""},  # what leaves our store is asked about again
                 {
                     "relayhost": f"[127.0.0.1]:{sink.port}",
-                    "smtpd_milters": f"unix:{socket}",
-                    "non_smtpd_milters": f"unix:{socket}",
+                    "smtpd_milters": f"unix:{path}",
+                    "non_smtpd_milters": f"unix:{path}",
                     "milter_default_action": "tempfail",
+                    "myorigin": "city.example",
                 },
             )
         )
@@ -171,6 +172,33 @@ def test_local_mail_is_asked_about_too(beside: Beside) -> None:
         timeout=60,
     )
     assert beside.held(name) == [["everyone@city.example"]]
+
+
+def test_local_mail_to_a_name_without_a_domain_is_held_and_not_delivered(beside: Beside) -> None:
+    """Postfix completes the name before it asks us, and finds nobody of the whole name to take out."""
+    name = mark("bare")
+    content = letter(name, sender=CLERK, to="everyone", subject=name, text="Picnic.\n")
+    subprocess.run(
+        ["/usr/sbin/sendmail", "-C", str(beside.postfix.folder / "etc"), "-f", CLERK, "everyone", "mayor"],
+        input=content.replace(b"\r\n", b"\n"),
+        check=True,
+        timeout=60,
+    )
+    got = beside.sink.wait_to(MAYOR, named(name), seconds=40)
+    assert not [path for path in got.rcpts if "everyone" in path]
+    assert beside.held(name) == [["everyone@city.example"]]
+    assert not [one for one in beside.sink.having(named(name)) if "everyone" in "".join(one.rcpts)]
+
+
+def test_a_recipient_with_a_source_route_is_held_and_not_delivered(beside: Beside) -> None:
+    """Postfix knows the recipient by the route, and by no other name."""
+    name = mark("route")
+    content = letter(name, sender=CLERK, to="everyone@city.example", subject=name, text="Picnic.\n")
+    answer = beside.send(CLERK, ["@elsewhere.example:everyone@city.example", MAYOR], content)
+    assert answer.startswith("250 ")
+    beside.sink.wait_to(MAYOR, named(name), seconds=40)
+    assert beside.held(name) == [["everyone@city.example"]]
+    assert not [one for one in beside.sink.having(named(name)) if "everyone" in "".join(one.rcpts)]
 
 
 def test_the_client_decides_the_direction(beside: Beside) -> None:

@@ -66,6 +66,45 @@ async def test_a_recipient_that_the_server_does_not_find_was_held_and_delivered(
     assert not [got for got in server.received if "held@" in "".join(got.rcpts)]
 
 
+async def test_a_client_with_odd_octets_in_its_hello_could_not_be_held(tmp_path: Path, server: MailServer) -> None:
+    """The store keeps text: such mail was put off for ever. The deadline for a silent server frees what it began."""
+    async with milter(tmp_path, server, HELD, milter={"idle_timeout": "2 s"}) as port:
+        one = await Asking.connect(port)
+        one.say(Step.MACROS, b"C{client_name}\0\xff\xfe.example\0{client_addr}\0local\0")
+        one.say(Step.CONNECT, b"\xff\xfe.example" + HERE[4:])
+        one.say(Step.HELO, b"d\xe4sk\xff\0")
+        one.say(Step.MACROS, b"M{auth_authen}\0cl\xe4rk\0i\0\xff\0")
+        await one.envelope("a@city.example", "held@city.example")
+        one.header(("Subject", "x"))
+        assert await one.end(b"x\r\n") == [(b"d", b"")]
+        await one.envelope("a@city.example", "held@city.example")
+        one.header()
+        one.say(Step.BODY, b"0123456789abcd\r\n" * 4000)
+        for _ in range(4):
+            one.say(Step.BODY, b"0123456789abcd\r\n" * 4000)
+        one.writer.write(b"\0\0\0\x09Bhalf")
+        async with asyncio.timeout(10):
+            assert await one.reader.read() == b""
+            while list((tmp_path / "spool").iterdir()):
+                await asyncio.sleep(0.02)
+        await one.close()
+
+
+async def test_who_stops_ends_the_message_first(tmp_path: Path, server: MailServer) -> None:
+    """SIGTERM in the middle of a message: it has its verdict, then the connection ends; an idle one ends at once."""
+    async with beside(tmp_path, server) as (gateway, port):
+        one, idle = await Asking.connect(port), await Asking.connect(port)
+        await one.envelope("a@city.example", "b@city.example")
+        ending = asyncio.create_task(gateway.drain())
+        assert await idle.reader.read() == b""
+        one.header(("X-Legend", "yes"))
+        assert [code for code, _ in await one.end(b"x\r\n")] == [b"b", b"a"]
+        assert await one.reader.read() == b""
+        await ending
+        for each in (one, idle):
+            await each.close()
+
+
 async def test_rules_loaded_under_an_open_connection_saw_an_empty_message(tmp_path: Path, server: MailServer) -> None:
     """No content was agreed, for there were no rules: the server is told to connect again, and then sends it."""
     async with beside(tmp_path, server, {}) as (gateway, port):
