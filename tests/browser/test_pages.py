@@ -11,7 +11,7 @@ from gateway.console.routes import ROUTES
 from gateway.store.events import Actor
 from tests.browser.looking import VIEWS, window
 from tests.browser.pages import Place
-from tests.browser.town import CABLE, HERALD, MANAGER, Town
+from tests.browser.town import CABLE, HERALD, MANAGER, Town, letter
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 NARROW = {"viewport": {"width": 640, "height": 450}, "device_scale_factor": 2}
@@ -207,4 +207,41 @@ async def test_an_exception_is_granted_and_revoked(browser: Browser, city: Town)
         assert "In force" in await row.inner_text()
         await row.locator("button").click()
         assert await page.locator("tr", has_text="painter@").count() == 0
+        assert found.problems == []
+
+
+EVIL = """
+<link rel="prefetch" href="//e.example/1"><link rel="preload" as="image" href="//e.example/2">
+<link rel="dns-prefetch" href="//e.example/"><link rel="stylesheet" href="//e.example/3">
+<meta http-equiv="refresh" content="0;url=//e.example/4"><base href="//e.example/">
+<style>@import "//e.example/5"; body{background:url(//e.example/6)}</style>
+<p style="background:url(//e.example/7)" onmouseover="fetch('//e.example/8')">words</p>
+<img src="//e.example/9" srcset="//e.example/10 2x"><picture><source srcset="//e.example/11"><img></picture>
+<svg><image href="//e.example/12"/><use href="//e.example/13#x"/><script>fetch("//e.example/14")</script></svg>
+<object data="//e.example/15"></object><embed src="//e.example/16"><iframe src="//e.example/17"></iframe>
+<iframe srcdoc="<img src=//e.example/18>"></iframe>
+<video src="//e.example/19" poster="//e.example/20" autoplay></video>
+<audio src="//e.example/21" autoplay></audio>
+<input type="image" src="//e.example/22" autofocus onfocus="alert(1)">
+<form action="//e.example/23"><button>send</button></form><table background="//e.example/24"><td>cell</table>
+<body background="//e.example/25"><frameset><frame src="//e.example/26"></frameset>
+<marquee onstart="alert(2)">m</marquee>
+<a href="//e.example/27" ping="//e.example/28" target="_top">a link of theirs</a>
+<details open ontoggle="alert(3)">d</details>
+<math href="//e.example/29"><mtext><img src="//e.example/30"></mtext></math>
+<noscript><img src="//e.example/31"></noscript>
+"""
+
+
+async def test_no_html_of_mail_reaches_out(browser: Browser, city: Town) -> None:
+    """Thirty ways in which a message asks for something from elsewhere: none does; the words are shown."""
+    ident = await city.keep("Evil", letter("Evil", "words", f"<!doctype html><html><body>{EVIL}</body></html>"))
+    async with window(browser, city, MANAGER, **VIEWS["light"]) as found:
+        for path in (f"/items/{ident}", f"/items/{ident}/html"):
+            await found.page.goto(city.url + path)
+            await found.page.wait_for_load_state("networkidle")
+            frame = found.page.frames[-1]
+            assert "a link of theirs" in await frame.inner_text("body")
+            await frame.click("text=a link of theirs")
+            assert found.page.url == city.url + path
         assert found.problems == []
