@@ -6,6 +6,7 @@ factors of those who log in through them, so this console shows them neither.
 """
 
 import io
+from dataclasses import replace
 
 import segno
 from starlette.requests import Request
@@ -161,6 +162,7 @@ async def totp_on(request: Request, viewer: Viewer, services: Services) -> Respo
         return take_away(redirect(request, "/login"), request)
     then = local_path(typed["next"] or "/")
     title = "Your second factor is set up"
+    request.state.viewer = replace(viewer, csrf=derived(secret, "csrf"))  # the forms of this page are the new session's
     response = render(request, "recovery.html", codes=codes, next=then, title=title)
     return await give_mark(give(response, request, secret), request, session.address)
 

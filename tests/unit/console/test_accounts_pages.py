@@ -7,7 +7,18 @@ import pytest
 
 from gateway.accounts import Method, Stage, Visit, totp
 from gateway.accounts.tokens import Scope
-from tests.unit.console.serving import CLERK, DORA, IDA, OTHER_PASSWORD, PASSWORD, TESTER, Browser, Served, serving
+from tests.unit.console.serving import (
+    CLERK,
+    DORA,
+    IDA,
+    OTHER_PASSWORD,
+    PASSWORD,
+    TESTER,
+    Browser,
+    Served,
+    csrf_of,
+    serving,
+)
 
 
 async def _enrol(browser: Browser, served: Served, path: str = "/account/totp", password: str = PASSWORD) -> str:
@@ -137,6 +148,19 @@ async def test_people_of_a_provider_make_tokens_after_a_fresh_login(served: Serv
         served.clock.move(minutes=16)
         assert (await browser.submit("/account/tokens", **form)).status_code == 403
         assert (await browser.get("/account/recovery")).status_code == 403
+
+
+async def test_the_page_of_the_recovery_codes_logs_out(served: Served) -> None:
+    """Its forms carried the token of the session before: «Log out» said that the form was too old."""
+    await served.account()
+    async with served.browser() as browser:
+        await browser.log_in(CLERK)
+        found = re.search(r"the key: <code>([A-Z2-7 ]+)</code>", (await browser.get("/account/totp")).text)
+        assert found is not None
+        code = totp.code_at(found[1].replace(" ", ""), totp.step_at(served.clock()))
+        page = await browser.submit("/account/totp", code=code, password=PASSWORD)
+        out = await browser.post("/logout", data={"csrf": csrf_of(page.text)})
+        assert (out.status_code, out.headers["location"]) == (303, "/login?said=out")
 
 
 # --- strangers at the door --------------------------------------------------------------------------------------------
