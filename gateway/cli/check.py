@@ -47,6 +47,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     for unknown in unknown_clauses(settings.policy.rules, load_clauses(settings.policy.clauses)):
         failed += 1
         print(unknown, file=sys.stderr)
+    if any(rule.hold for rule in rules.active) and settings.hold.fallback_role not in directory.role_names:
+        failed += 1
+        print(f"hold.fallback_role: no role «{settings.hold.fallback_role}» in the directory", file=sys.stderr)
     total += sum(len(kind.cases) for kind in types)
     people = len(directory.people)
     print(

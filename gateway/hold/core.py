@@ -132,10 +132,14 @@ class Core:
                 await insert_link(connection, one.letter.link, now)
 
     async def original(self, facts: MessageFacts) -> Original | None:
-        """What can be given back of a message; None when its body is gone or damaged. Raises StoreError."""
+        """What can be given back of a message; None when its body is gone or damaged. Raises StoreError.
+
+        Of what came from outside only the header: who stands as its sender may never have seen it, and shall not get
+        from us what was held for its content.
+        """
         if not facts.body:
             return None
-        whole = facts.size <= RETURN_WHOLE and not wants_header_only(facts)
+        whole = facts.client.inside and facts.size <= RETURN_WHOLE and not wants_header_only(facts)
         kept = bytearray()
 
         def keep(data: bytes) -> None:

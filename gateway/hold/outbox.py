@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -41,6 +42,8 @@ from gateway.store.tables import outbox
 
 RELEASED = "X-Civicgate-Released"
 """Trace field on released mail: the held item's id."""
+COMPLAIN = 60.0
+"""Seconds before the same problem is logged again."""
 SETTLE_FIRST, SETTLE_LONGEST = 0.1, 0.5
 """Seconds between two tries to write what the next hop has said."""
 _log = structlog.get_logger()
@@ -119,6 +122,7 @@ class Outbox:
         self._settler = Settler(hold.core, settings)
         self._not_freed: dict[str, tuple[OutboxRow, datetime]] = {}
         """Claims that the store would not take back, and when their rows are to be tried again."""
+        self._complained: dict[str, float] = {}
 
     async def run(self) -> None:
         """Work until cancelled; then stop the deliveries under way and give their claims back.
@@ -136,7 +140,7 @@ class Outbox:
                     try:
                         await work()
                     except CivicgateError as error:
-                        _log.error("outbox-store-failed", error=error.detail)
+                        self._complain(error.detail)
                     except Exception as error:  # noqa: BLE001 - mail that is ours must go on leaving
                         _log.error("outbox-crashed", error=repr(error))
                 await self._pause(tasks)
@@ -145,6 +149,14 @@ class Outbox:
                 task.cancel()
             await asyncio.gather(sweeping, *tasks, return_exceptions=True)
             await self._free_all()
+
+    def _complain(self, problem: str) -> None:
+        """Once a minute for each problem: a row that cannot be read is met at every look, and would flood the log."""
+        now = time.monotonic()
+        if now - self._complained.get(problem, -COMPLAIN) >= COMPLAIN:
+            self._complained = {text: at for text, at in self._complained.items() if now - at < COMPLAIN}
+            self._complained[problem] = now
+            _log.error("outbox-store-failed", error=problem)
 
     async def _free_all(self) -> None:
         """Free also the row that was claimed at the very moment of the stop."""

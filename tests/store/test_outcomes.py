@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
 
 from gateway.hold import Acceptance, Delivery, DeliveryResult, Hold, Outbox, OutgoingGroup, open_hold
 from gateway.hold.decide import Order
 from gateway.hold.links import KEPT, LinkRefused, NewLink, Problem, Purpose, insert_link
 from gateway.hold.turns import forget_links
 from gateway.metrics import OUTBOX_UNRECORDED
-from gateway.model.envelope import Recipient
+from gateway.model.envelope import Client, Recipient
 from gateway.model.reply import Reply
 from gateway.settings import OutboxSettings, Settings
 
@@ -146,3 +147,34 @@ async def test_old_links_are_taken_away(hold: Hold, acceptance: Make, clock: Any
     with pytest.raises(LinkRefused) as refused:
         await hold.desk.follow(links[1].token)
     assert refused.value.problem is Problem.UNKNOWN
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["from inside", "from outside"])
+async def test_what_came_from_outside_is_not_sent_back_whole(
+    hold: Hold, acceptance: Make, outbox: Outbox, sink: Any, inside: bool
+) -> None:
+    """Regression: held mail with a forged sender was returned whole to whom it named, with what it was held for."""
+    client = Client("203.0.113.9", 4711, "mx.far.example", "mx", "", "ESMTP", "", inside=inside)
+    await hold.accept(acceptance(outgoing=(), client=client, parameters=()))
+    await hold.desk.reject(Order("T1-h1", "dora@city.example", comment="no"))
+    await outbox.drain()
+    (back,) = [data for data in sink.to("alice@city.example") if b"multipart/report" in data]
+    assert (b"needle in this body" in back, b"Content-Type: message/rfc822" in back) == (inside, inside)
+    assert (b"Content-Type: text/rfc822-headers" in back) is not inside
+    assert b"Subject: Picnic" in back
+
+
+async def test_a_row_that_cannot_be_read_does_not_flood_the_log(
+    hold: Hold, acceptance: Make, sink: Any, settings: Settings, clock: Any, by_hand: Any
+) -> None:
+    """Regression: an expired item that cannot be read was a line in the log at every look, each second, for ever."""
+    await hold.accept(acceptance(outgoing=()))
+    await by_hand("UPDATE held SET orders = 'nonsense' WHERE id = 'T1-h1'")
+    clock.move(days=3)
+    outbox = Outbox(hold, sink, settings.outbox)
+    with structlog.testing.capture_logs() as lines:
+        running = asyncio.create_task(outbox.run())
+        await asyncio.sleep(0.6)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert len([line for line in lines if line["event"] == "outbox-store-failed"]) == 1

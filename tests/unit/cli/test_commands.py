@@ -123,6 +123,17 @@ def test_check_is_1_for_a_clause_that_nobody_can_look_up(say: Say, tmp_path: Pat
     assert "us-ssn.yaml:4:10: clause «xyz/nothing» is not known" in err
 
 
+def test_check_is_1_for_a_fallback_role_that_is_none(say: Say, tmp_path: Path) -> None:
+    """Regression: a misspelt hold.fallback_role was found out when mail waited that nobody could decide."""
+    rule = CASE.replace("SUBJECT", "forbidden").replace("{reject: {text: Not this subject.}}", "{hold: HOLD}")
+    rule = rule.replace("HOLD", "{queue: q, reason: Somebody has to look.}").replace(
+        "disposition: reject", "disposition: hold"
+    )
+    (tmp_path / "rules" / "a.yaml").write_text(rule, "utf-8")
+    code, _, err = say("check")
+    assert (code, err) == (1, "hold.fallback_role: no role «it-director» in the directory\n")
+
+
 def test_check_is_1_for_a_type_that_does_not_hold_its_cases(say: Say, tmp_path: Path) -> None:
     """Information types have cases of their own."""
     text = Path("rules/types/us-ssn.yaml").read_text("utf-8").replace("536-90-4399", "536-00-4399")
