@@ -167,6 +167,7 @@ _PROBLEMS = {
     "403": "The token's scope or its person may not.",
     "404": "There is no such thing that the person could see.",
     "409": "It cannot be done as things stand; the text says why.",
+    "413": "The request is larger than the console reads.",
     "415": "The body is not application/json.",
     "422": "The body does not fit.",
     "503": "The store does not answer.",
@@ -205,7 +206,7 @@ _LIST = [
     _query("limit", "Items on a page.", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}),
     _query("after", "«next» of the page before."),
 ]
-_BAD = ("409", "415", "422")
+_BAD = ("409", "413", "415", "422")
 
 
 def _operation(about: str, ident: str, answers: Schema, **more: Any) -> Schema:
@@ -221,10 +222,10 @@ def _paths() -> Schema:
             )
         },
         "/api/v1/items/{item}": {
-            "get": _operation("One item", "item", _answers("WholeItem", problems=("404",)), parameters=[item])
+            "get": _operation("One item", "item", _answers("WholeItem", problems=("404", "409")), parameters=[item])
         },
         "/api/v1/items/{item}/history": {
-            "get": _operation("Its record", "history", _answers("Events", problems=("404",)), parameters=[item])
+            "get": _operation("Its record", "history", _answers("Events", problems=("404", "409")), parameters=[item])
         },
         "/api/v1/items/{item}/decisions": {
             "post": _operation(

@@ -130,8 +130,9 @@ async def test_a_decision_said_twice_changes_nothing(city: Town) -> None:
         ({"verdict": "approve", "digest": "0" * 64, "more": 1}, 422),
         ({"verdict": "approve", "digest": "0" * 64, "comment": "x" * 2001}, 422),
         ([], 422),
+        ("x" * 1_000_001, 413),
     ],
-    ids=["digest", "verdict", "unknown", "long", "list"],
+    ids=["digest", "verdict", "unknown", "long", "list", "large"],
 )
 async def test_a_body_that_does_not_fit_is_a_problem(city: Town, body: Any, status: int) -> None:
     """With words that name the field."""
