@@ -113,17 +113,16 @@ class Console:
         most = services.settings.console.max_request
         target = len(request.scope.get("raw_path") or b"") + len(request.scope["query_string"])
         size = security.declared_size(headers)
-        request.state.path = "/"
+        path = security.inner_path(request.scope["path"], services.settings.console.path_prefix)
+        request.state.path = path or "/"
         if target > security.MAX_PATH or headers.octets > security.MAX_HEADERS:
             raise Refused(431, "Too large", "The address or the header of this request is too long.")
         if size is None:
             raise Refused(400, "Bad request", "The Content-Length is no number.")
         if size > most:
             raise TooLargeError
-        path = security.inner_path(request.scope["path"], services.settings.console.path_prefix)
         if path is None:
             raise Refused(404, "Not found", "There is no such page.")
-        request.state.path = path
         methods: dict[str, Page] = {}
         for row in self._rows:
             found = row.pattern.match(path)
