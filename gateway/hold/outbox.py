@@ -42,6 +42,8 @@ from gateway.store.tables import outbox
 
 RELEASED = "X-Civicgate-Released"
 """Trace field on released mail: the held item's id."""
+ATTACH_FOR = 30.0
+"""Seconds for which a report waits for the original that goes with it: a body that cannot be had stops no others."""
 COMPLAIN = 60.0
 """Seconds before the same problem is logged again."""
 SETTLE_FIRST, SETTLE_LONGEST = 0.1, 0.5
@@ -278,11 +280,11 @@ class Outbox:
 
         Meanwhile the claim is renewed whenever that can be done. Raises LostClaim when another process has the row.
         """
-        written, wait = False, SETTLE_FIRST
+        written, wait, until = False, SETTLE_FIRST, time.monotonic() + ATTACH_FOR
 
         async def settle() -> None:
             nonlocal written
-            await self._settler.answered(row, found, delay)
+            await self._settler.answered(row, found, delay, attach=time.monotonic() < until)
             written = True
 
         try:

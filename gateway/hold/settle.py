@@ -65,13 +65,16 @@ class Settler:
     def __init__(self, core: Core, settings: OutboxSettings) -> None:
         self._core, self._settings = core, settings
 
-    async def answered(self, row: OutboxRow, result: Sorted, delay: float) -> None:
-        """Settle what is clear, keep the rest for ``delay`` seconds later, or give up when it is too old."""
+    async def answered(self, row: OutboxRow, result: Sorted, delay: float, *, attach: bool = True) -> None:
+        """Settle what is clear, keep the rest for ``delay`` seconds later, or give up when it is too old.
+
+        ``attach``: what is reported to the sender goes with its original, or not at all. Raises StoreError.
+        """
         core, now = self._core, self._core.clock()
         if result.again and now - row.created >= self._settings.give_up_after:
             gone = tuple(replace(r, reply=_given_up(r.reply)) for r in result.again)
             result = Sorted(result.accepted, result.refused + gone, ())
-        back = await self._bounce(row, result.refused, now)
+        back = await self._bounce(row, result.refused, now, attach=attach)
         async with core.staged([back] if back is not None else [], row.item) as staged:
 
             async def work(connection: AsyncConnection) -> str:
@@ -219,10 +222,12 @@ class Settler:
         if (await connection.execute(mine(row).values(state=state, owner=None, last_reply=why))).rowcount != 1:
             raise LostClaim(row.id)
 
-    async def _bounce(self, row: OutboxRow, refusals: Sequence[Refusal], now: datetime) -> Letter | None:
+    async def _bounce(
+        self, row: OutboxRow, refusals: Sequence[Refusal], now: datetime, *, attach: bool
+    ) -> Letter | None:
         if not refusals or not row.message.reverse_path:
             return None
-        original = await self._core.original(row.message)
+        original = await self._core.original(row.message) if attach else None
         return self._core.post.undeliverable(f"{row.id}-dsn{row.attempts}", row.message, refusals, original, now)
 
 

@@ -69,6 +69,31 @@ async def test_a_store_that_is_away_after_the_next_hops_250_makes_no_duplicate(
 
 
 @pytest.mark.sqlite
+async def test_a_body_that_cannot_be_had_keeps_no_outcome_waiting_for_ever(
+    hold: Hold, one: Acceptance, sink: Any, settings: Settings, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of a refusal goes without its original after a while; until then the place in the outbox is taken."""
+    monkeypatch.setattr("gateway.hold.outbox.ATTACH_FOR", 0.3)
+    await hold.accept(one)
+    bodies = settings.store.directory / "bodies"
+
+    async def answer(delivery: Delivery) -> DeliveryResult:
+        if delivery.kind == "relay":
+            (file,) = bodies.glob(f"{delivery.body}*")
+            file.unlink()
+            file.mkdir()  # an error of the place, not a missing body
+            return DeliveryResult((OK, GONE), OK)
+        return DeliveryResult((OK,), OK)
+
+    sink.answer = answer
+    await Outbox(hold, sink, settings.outbox).drain()
+    (_, (_, report)) = sink.got
+    assert b"Final-Recipient: rfc822; gone@x.org" in report
+    assert b"message/rfc822" not in report
+    assert (await hold.queue_facts()).outbox == 0
+
+
+@pytest.mark.sqlite
 async def test_an_outcome_that_is_lost_at_the_stop_is_counted(
     settings: Settings, city: Any, clock: Any, one: Acceptance, sink: Any, by_hand: Any
 ) -> None:
