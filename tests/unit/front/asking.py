@@ -103,12 +103,12 @@ class Asking:
             self.say(Step.HEADER, f"{name}\0 {value}\0".encode())
         self.say(Step.END_OF_HEADER)
 
-    async def end(self, body: bytes = b"") -> list[tuple[bytes, bytes]]:
-        """The end of the message; all answers up to the one that ends it."""
+    async def end(self, body: bytes = b"", seconds: float = 20.0) -> list[tuple[bytes, bytes]]:
+        """The end of the message; all answers up to the one that ends it. ``seconds``: for each of them."""
         self.say(Step.END_OF_BODY, body)
-        answers = [await self.answer()]
+        answers = [await self.answer(seconds)]
         while answers[-1][0] not in b"catdyr":
-            answers.append(await self.answer())
+            answers.append(await self.answer(seconds))
         return answers
 
     async def close(self) -> None:
