@@ -173,6 +173,8 @@ async def _program(services: Services, headers: HeaderFields, who: Who, client: 
     if who is Who.DECIDE and found.scope is not TokenScope.DECIDE:
         raise Refused(403, "Not allowed", "This token may read only; deciding needs the scope decide.")
     account = await services.accounts.people.find(found.address)
+    if account is None and services.directory.person(found.address) is None:
+        raise Refused(401, "Not authorized", "This token speaks for somebody who has left the directory.")
     viewer = person(services, found.address, admin=account is not None and account.admin)
     return replace(viewer, session=found.id, client=client, program=True)
 

@@ -23,7 +23,7 @@ from gateway.errors import OperatorError
 from gateway.model.envelope import fold
 
 ACTIVE, DISABLED = Shown("Active", "good"), Shown("Disabled", "bad")
-EMPTY, FOREIGN = Shown("No password yet", "warn"), Shown("Identity provider", "note")
+EMPTY, FOREIGN = Shown("No password yet", "warn"), Shown("No account here", "note")
 RECORD = 100
 """Lines of the record that are shown, the newest."""
 DONE = {
@@ -33,6 +33,8 @@ DONE = {
     "sessions-ended": "All sessions are ended.",
     "token-revoked": "The token is revoked.",
 }
+
+_NOBODY = Refused(404, "No such account", "Nobody of this address has an account here, or was ever logged in.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ async def index(request: Request, viewer: Viewer, services: Services) -> Respons
     """All of them."""
     accounts = {account.address: account for account in await services.accounts.people.list()}
     sessions = await services.accounts.sessions.counts()
-    people = sorted({*accounts, *sessions})
+    people = sorted({*accounts, *sessions, *(token.address for token in await services.accounts.tokens.list())})
     rows = [_row(services, address, accounts.get(address), sessions.get(address, 0)) for address in people]
     return await show(request, viewer, services, "accounts.html", rows=rows)
 
@@ -81,18 +83,26 @@ def _row(services: Services, address: str, account: Account | None, sessions: in
     )
 
 
+def _address(request: Request) -> str:
+    """Whom the path names. Raises Refused: nobody's tokens and sessions are everybody's."""
+    address = fold(request.path_params["address"])
+    if "@" not in address:
+        raise _NOBODY
+    return address
+
+
 async def one(request: Request, viewer: Viewer, services: Services) -> Response:
     """One of them. Raises Refused."""
     return await _one(request, viewer, services)
 
 
 async def _one(request: Request, viewer: Viewer, services: Services, flash: Flash | None = None) -> Response:
-    address, now = fold(request.path_params["address"]), services.clock()
+    address, now = _address(request), services.clock()
     account = await services.accounts.people.find(address)
     sessions, tokens = await services.accounts.sessions.list(address), await services.accounts.tokens.list(address)
     record = await services.accounts.history(address)
     if account is None and not (sessions or tokens or record):
-        raise Refused(404, "No such account", "Nobody of this address has an account here, or was ever logged in.")
+        raise _NOBODY
     done = DONE.get(request.query_params.get("done", ""))
     return await show(
         request,
@@ -126,7 +136,7 @@ def _token(token: Token, services: Services) -> tuple[Token, When, When | None]:
 
 async def act(request: Request, viewer: Viewer, services: Services) -> Response:
     """Disable, enable, reset the second factor, end sessions, revoke a token."""
-    address, action = fold(request.path_params["address"]), await field(request, "action")
+    address, action = _address(request), await field(request, "action")
     if action not in _ACTIONS:
         raise Refused(400, "Bad request", "The form says nothing that this page knows.")
     try:

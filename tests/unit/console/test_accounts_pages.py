@@ -242,6 +242,8 @@ async def test_administrators_see_who_can_log_in_and_who_is(served: Served) -> N
     await served.account(IDA)
     await served.account(CLERK)
     await served.accounts.people.add("left@city.example", TESTER)
+    until = served.clock().replace(year=2099)
+    await served.accounts.tokens.add("script", "programs@city.example", Scope.READ, until, TESTER)
     await served.accounts.sessions.start(DORA, Stage.FULL, Visit(Method.OIDC, "192.0.2.9", "b"))
     async with served.browser() as admin, served.browser() as clerk:
         await admin.log_in(IDA)
@@ -251,9 +253,10 @@ async def test_administrators_see_who_can_log_in_and_who_is(served: Served) -> N
             "Ida Tec",
             "it-director",
             "Dora Director",
-            "Identity provider",
+            "No account here",
             "not in the directory",
             "No password",
+            "programs@",
         ):
             assert word in page
         assert 'href="/accounts"' in page

@@ -273,6 +273,8 @@ async def test_a_token_of_an_administrators_account_is_an_administrators(city: T
     await city.accounts.people.add("root@city.example", Actor("test"), admin=True)
     async with await _api(city, "root@city.example") as http:
         assert (await http.get("/queues")).status_code == 200
+    async with await _api(city, "gone@city.example") as http:
+        assert (await http.get("/items")).status_code == 401, "neither in the directory nor an account"
 
 
 @pytest.mark.parametrize(
