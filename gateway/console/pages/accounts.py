@@ -34,7 +34,7 @@ DONE = {
     "token-revoked": "The token is revoked.",
 }
 
-_NOBODY = Refused(404, "No such account", "Nobody of this address has an account here, or was ever logged in.")
+_NOBODY = "Nobody of this address has an account here, or was ever logged in."
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _address(request: Request) -> str:
     """Whom the path names. Raises Refused: nobody's tokens and sessions are everybody's."""
     address = fold(request.path_params["address"])
     if "@" not in address:
-        raise _NOBODY
+        raise Refused(404, "No such account", _NOBODY)
     return address
 
 
@@ -102,7 +102,7 @@ async def _one(request: Request, viewer: Viewer, services: Services, flash: Flas
     sessions, tokens = await services.accounts.sessions.list(address), await services.accounts.tokens.list(address)
     record = await services.accounts.history(address)
     if account is None and not (sessions or tokens or record):
-        raise _NOBODY
+        raise Refused(404, "No such account", _NOBODY)
     done = DONE.get(request.query_params.get("done", ""))
     return await show(
         request,
