@@ -2,9 +2,11 @@
 
 import html
 import re
+import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -15,6 +17,7 @@ from gateway.console.pages.opened import file_name, sanitised
 from gateway.hold import State
 from gateway.hold.decide import Order
 from gateway.mime.parser import parse
+from gateway.model.envelope import ExceptionRecord
 from gateway.store.tables import message
 from tests.browser.town import CABLE, CLERK, GARDENER, HERALD, MANAGER, PARK, Town, letter, town
 from tests.unit.console.visiting import visitor
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = "<script>alert(1)</script>"
 BREAK = "\"'><img src=x onerror=alert(1)>"
 AUTHOR = "Mallory </title><script>alert(2)</script><img src=x onerror=alert(2)>"
+DAY = timedelta(days=1)
 TURNED = "invoice\u202efdp.exe"
 
 
@@ -456,3 +460,33 @@ async def test_how_rules_look_for_things_is_not_for_everybody(city: Town) -> Non
         assert page.status_code == 200
         assert ("when:" in page.text) is sees
         assert state.status_code == (200 if sees else 403)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/held?q={0}&queue={0}&rule={0}&sort={0}&state={0}",
+        "/held?q={0}&within=subject",
+        "/lists?sender={0}@city.example",
+        "/account?said={0}",
+        "/exceptions?done={0}&all=1",
+        "/rules/{0}",
+        "/accounts/{0}@city.example",
+        "/items/{0}",
+        "/nowhere/{0}",
+    ],
+    ids=["filters", "search", "sender", "said", "done", "rule", "account", "item", "nowhere"],
+)
+async def test_addresses_write_no_markup_into_a_page(city: Town, path: str) -> None:
+    """What a link of somebody else's puts into the address is no markup on the page, and neither is an exception."""
+    now = city.clock()
+    ident = f"x{secrets.token_hex(5)}"
+    record = ExceptionRecord(ident, SCRIPT, f"{BREAK}@city.example", "*", SCRIPT + BREAK, CABLE, now, now + DAY)
+    await city.hold.exceptions.add(record)
+    async with visitor(city, CABLE) as person:
+        got = await person.get(path.format(quote(SCRIPT + BREAK, safe="")))
+    assert got.status_code in (200, 404)
+    reader = Elements()
+    reader.feed(got.text)
+    assert reader.found & {"script", "img", "object", "embed"} == set()
+    assert not [name for name in reader.attributes if name.startswith("on")]
