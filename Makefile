@@ -59,6 +59,10 @@ fuzz: setup ## fuzz the parsers and readers, FUZZ_SECONDS each (or ARGS='--minut
 kill: setup ## kill -9 of any process while people decide, 300 rounds on either database; prints what came twice
 	@CIVICGATE_ROUNDS=$(or $(ROUNDS),300) exec $(BIN)/python -m pytest -q -s tests/faults/test_kill_decisions.py $(ARGS)
 
+.PHONY: kill-milter
+kill-milter: setup ## kill -9 of the gateway behind a Postfix that asks it, 100 rounds under load (needs root, Postfix)
+	@CIVICGATE_CAMPAIGN=1 exec $(BIN)/python -m pytest -q -s tests/faults/test_milter_kill.py $(ARGS)
+
 .PHONY: quality
 quality: setup ## measure how well information types are found, on four sets, beside presidio-analyzer
 	@bench/quality/setup $(BIN)/python

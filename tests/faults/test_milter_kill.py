@@ -32,7 +32,7 @@ def test_nothing_that_postfix_accepted_is_missing(tmp_path: Path, nursery: Nurse
     sealed.mkdir(parents=True)
     owners = {address: certificate(sealed, tmp_path, address) for address in (ONE, TWO)}
     (port,) = free_ports(1)
-    outbox = {"claim_timeout": "1 s", "poll_interval": "100 ms", "retry_first": "200 ms", "retry_longest": "1 s"}
+    outbox = {"claim_timeout": "5 s", "poll_interval": "100 ms", "retry_first": "200 ms", "retry_longest": "1 s"}
     keywords = ("8BITMIME", "SMTPUTF8", "DSN", "SIZE 200000000")
     with Sink(keywords=keywords) as sink, open_folder() as place:
         milter = {"listeners": [{"name": "beside", "address": f"unix:{place}/milter.sock", "mode": "0666"}]}
