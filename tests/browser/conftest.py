@@ -1,11 +1,13 @@
 """One town and one browser for all tests of a file; each test has a window of its own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from argon2 import PasswordHasher
 from playwright.async_api import Browser, async_playwright
 
+from gateway.accounts import passwords
 from tests.browser.chrome import CHROMIUM, launch
 from tests.browser.pages import Place, pages_of
 from tests.browser.town import Town, town
@@ -33,3 +35,11 @@ async def browser() -> AsyncIterator[Browser]:
 async def places(city: Town) -> dict[str, Place]:
     """Every page, on a morning's mail."""
     return await pages_of(city)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cheap_hashes() -> Iterator[None]:
+    """Passwords are hashed with the smallest parameters: what they cost is measured elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        yield
