@@ -129,6 +129,7 @@ class Console:
             if found is None:
                 continue
             methods = row.pages | methods
+            request.state.page = next(iter(row.pages.values())).path  # the log has no one-time link
             page = row.pages.get("GET" if request.method == "HEAD" else request.method)
             if page is not None:
                 values = {name: row.convertors[name].convert(text) for name, text in found.groupdict().items()}

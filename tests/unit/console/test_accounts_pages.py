@@ -163,6 +163,16 @@ async def test_the_page_of_the_recovery_codes_logs_out(served: Served) -> None:
         assert (out.status_code, out.headers["location"]) == (303, "/login?said=out")
 
 
+async def test_no_one_time_link_is_logged(served: Served) -> None:
+    """A wrong method on a link wrote its secret into the log."""
+    async with served.browser() as browser:
+        for method in ("GET", "PUT", "POST", "HEAD"):
+            for path in ("/decide/a-secret-of-a-link", "/setup/a-secret-of-a-link"):
+                assert (await browser.request(method, path)).status_code >= 400
+    assert len([line for line in served.log.lines if line[1] == "console"]) == 8
+    assert "a-secret-of-a-link" not in str(served.log.lines)
+
+
 # --- strangers at the door --------------------------------------------------------------------------------------------
 
 
