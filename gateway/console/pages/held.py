@@ -15,6 +15,7 @@ from gateway.console.context import Page, Refused, Services, Viewer
 from gateway.console.pages import words
 from gateway.console.pages.asked import SORTS as SORTED
 from gateway.console.pages.asked import Filter, find, oversees
+from gateway.console.pages.item import known_item
 from gateway.console.pages.rows import rows
 from gateway.console.pages.showing import Flash, field, show
 from gateway.console.pages.showing import fields as form_fields
@@ -135,13 +136,24 @@ async def decide(request: Request, viewer: Viewer, services: Services) -> Respon
         Order(ident, viewer.address, comment=comment, os_user=viewer.origin, digest=digest)
         for ident, _, digest in chosen
     ]
-    done = await services.hold.desk.bulk(action, orders)
+    known = [order for order in orders if await _knows(viewer, services, order.item)]
     results = [
-        _result(row.item, row.problem, row.outcome.text if row.outcome else "", changed(row.outcome)) for row in done
+        _result(row.item, row.problem, row.outcome.text if row.outcome else "", changed(row.outcome))
+        for row in await services.hold.desk.bulk(action, known)
     ]
+    results += [_result(order.item, "There is no such message.", "", False) for order in orders if order not in known]
     good = sum(1 for result in results if result.kind == "good")
     summary = f"{words.count_of(good, 'message')} of {len(results)} {'is' if good == 1 else 'are'} decided."
     return await show(request, viewer, services, "bulk.html", results=results, summary=summary)
+
+
+async def _knows(viewer: Viewer, services: Services, ident: str) -> bool:
+    """Whether the person may know of an item: who may not is told the same as of one that is not there."""
+    try:
+        await known_item(ident, viewer, services)
+    except Refused as refused:
+        return refused.status != 404
+    return True
 
 
 def changed(outcome: object) -> bool:

@@ -77,14 +77,18 @@ class Entry:
 
 
 async def reading_of(request: Request, viewer: Viewer, services: Services) -> Reading:
-    """The item that the address names, for who may know of it. Raises Refused (404), StoreError.
+    """The item that the address names, for who may know of it. Raises Refused (404), StoreError."""
+    return await known_item(request.path_params["item"], viewer, services)
+
+
+async def known_item(ident: str, viewer: Viewer, services: Services) -> Reading:
+    """One item, for who may know of it. Raises Refused (404), StoreError.
 
     Administrators and holders of a role see every item's metadata, others what they sent or are asked about.
     """
     refused = Refused(
         404, "No such message", "There is no held message of this id that you could see. Look at the list."
     )
-    ident = request.path_params["item"]
     try:
         reading = await services.hold.desk.read(ident)
     except OperatorError as error:

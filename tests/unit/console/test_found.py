@@ -140,6 +140,22 @@ async def test_reading_again_and_again_is_one_line_of_the_page(city: Town) -> No
     assert (page.text.count("Read: the text"), record.text.count("Read: the text")) == (1, 4)
 
 
+async def test_deciding_several_tells_nothing_of_others_mail(city: Town) -> None:
+    """The form for several named the approvers of any id to anybody; now it is as if there were none."""
+    ident = await city.keep("Not the gardener's")
+    digest = (await city.item(ident)).message.sha256
+    async with visitor(city, GARDENER) as other:
+        answers = [
+            (await other.post("/held", "/account", action="approve", item=[f"{name}:{digest}"])).text.replace(
+                name, "ID"
+            )
+            for name in (ident, "T99999-h1")
+        ]
+    assert "There is no such message" in answers[0]
+    assert MANAGER not in answers[0]
+    assert answers[0] == answers[1]
+
+
 async def test_queue_facts_by_program_are_for_who_sees_the_page(city: Town) -> None:
     """Anybody's token read them; the system's page is for administrators and holders of a role."""
     async with await _api(city, CLERK) as http:
