@@ -317,21 +317,13 @@ class MilterSession(asyncio.Protocol):
     def _header(self, event: Event) -> Coroutine[object, object, None] | None:
         if not self._in_header:
             raise MilterError("a header field outside of a header")
-        field = self._field(*wire.read_header(event))
+        field = wire.field_of(event, leading_space=self._agreed.leading_space)
         self._fields.append(field)
         self._kept += len(field)
         if self._kept > _HEADER_KEPT:
             return self._spill()
         self._answer(Step.HEADER, Answer.CONTINUE)
         return None
-
-    def _field(self, name: bytes, value: bytes) -> bytes:
-        """One field as it stands in the message: servers hand lines over parted by LF, some without the first space."""
-        if not self._agreed.leading_space and value[:1] not in (b"\t", b""):
-            value = b" " + value
-        if b"\n" in value:
-            value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-        return b"%b:%b\r\n" % (name, value)
 
     def _content(self, chunk: bytes, step: Step | None) -> Coroutine[object, object, None] | None:
         """Octets of the message. The first ones wait until the policy has said where to stop reading."""

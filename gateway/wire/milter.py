@@ -284,6 +284,19 @@ def read_header(event: Event) -> tuple[bytes, bytes]:
     return name, value[:-1]
 
 
+def field_of(event: Event, *, leading_space: bool) -> bytes:
+    """A header field as it stands in the message. Raises :class:`MilterError`.
+
+    ``leading_space``: the value has all that is behind the colon; else servers leave the first space out.
+    """
+    name, value = read_header(event)
+    if not leading_space and value[:1] not in (b"\t", b""):
+        value = b" " + value
+    if b"\n" in value:
+        value = value.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return b"%b:%b\r\n" % (name, value)
+
+
 def packet(answer: Answer, data: bytes = b"") -> bytes:
     """The octets of an answer; :func:`check` says whether it may be given."""
     return _LENGTH.pack(1 + len(data)) + answer.value + data

@@ -147,3 +147,21 @@ def test_a_reply_of_several_lines_with_a_per_cent_sign() -> None:
     said = milter.reply(Reply.of(550, "5.7.1", "No more than 50%\nof it"))
     assert said[4:] == b"y550-5.7.1 No more than 50%%\r\n550 5.7.1 of it\0"
     assert struct.unpack("!I", said[:4])[0] == len(said) - 4
+
+
+@pytest.mark.parametrize(
+    ("data", "with_space", "without"),
+    [
+        (b"Subject\0 x\0", b"Subject: x\r\n", b"Subject:  x\r\n"),
+        (b"Subject\0x\0", b"Subject:x\r\n", b"Subject: x\r\n"),
+        (b"Subject\0\tx\0", b"Subject:\tx\r\n", b"Subject:\tx\r\n"),
+        (b"Subject\0\0", b"Subject:\r\n", b"Subject:\r\n"),
+        (b"Subject\0 x\n\ty\r\n z\0", b"Subject: x\r\n\ty\r\n z\r\n", b"Subject:  x\r\n\ty\r\n z\r\n"),
+    ],
+    ids=["space", "none", "tab", "empty", "folded"],
+)
+def test_a_field_as_it_stood(data: bytes, with_space: bytes, without: bytes) -> None:
+    """With leading space agreed the value is all; without it the server has taken one off."""
+    event = Event(Step.HEADER, data)
+    assert milter.field_of(event, leading_space=True) == with_space
+    assert milter.field_of(event, leading_space=False) == without
