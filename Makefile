@@ -10,8 +10,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Processes for the tests; they wait more than they compute, so two pay even on two cores.
-JOBS ?= 2
+# Processes for the tests; they wait a third of their time, so three pay on two cores.
+JOBS ?= 3
 # What is tested; `make test T=tests/unit/mime` for one room.
 T ?= tests
 # How long each fuzzer runs.
@@ -31,7 +31,7 @@ run: setup ## start everything on this machine, send a dozen sample messages, st
 
 .PHONY: test
 test: setup ## all tests, with branch coverage
-	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report=term $(ARGS) $(T)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS) $(T)
 
 .PHONY: check
 check: setup ## linters, types, layering, configuration and rule cases, documentation

@@ -34,6 +34,7 @@ from gateway.front.smtp import GatewaySession
 from gateway.front.sockets import unix_socket
 from gateway.hold import Delivery, DeliveryResult, Hold, Outbox, open_hold
 from gateway.metrics import BUILD_INFO, NEXT_HOP_REPLIES, RELOAD_TIME, RELOADS, Tally
+from gateway.model.finding import Check
 from gateway.model.verdict import Transform
 from gateway.pipeline import Pipeline
 from gateway.pipeline.release import deliver_from_store
@@ -157,7 +158,7 @@ class Gateway:
         self.next_hop = NextHop(settings.next_hop, hostname, self._replies)
         self.inspector = Inspector(settings.inspection, types)
         self.inspector.prepare(rules.questions)
-        if rules.questions.checks:
+        if rules.questions.checks - {Check.HEADER}:  # a large message's header alone can wait for a process's start
             self.inspector.start()
         self._hold = await open_hold(settings, directory)
         self._recorder = Recorder(settings.log)

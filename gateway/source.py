@@ -74,14 +74,18 @@ def read_yaml(path: Path, name: str | None = None) -> Document:
 
 def parse_yaml(text: str, file: str) -> Document:
     """As :func:`read_yaml`, from text. What has been read before is not parsed again: a reload costs what changed."""
-    kept = len(text) <= _KEPT_LENGTH
-    document = _kept(text, file) if kept else _parsed(text, file)
-    return replace(document, data=deepcopy(document.data)) if kept else document
+    if len(text) > _KEPT_LENGTH:
+        return _parsed(text, file)
+    try:
+        known = _kept(text)
+    except ConfigErrors:
+        return _parsed(text, file)  # the errors are to name the file
+    return replace(known, file=file, data=deepcopy(known.data))
 
 
 @lru_cache(maxsize=_KEPT_FILES)
-def _kept(text: str, file: str) -> Document:
-    return _parsed(text, file)
+def _kept(text: str) -> Document:
+    return _parsed(text, "")
 
 
 def _parsed(text: str, file: str) -> Document:

@@ -1,12 +1,58 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures that several rooms' tests share, and the order of the files: those that wait most begin first."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.app import Gateway
+from gateway.store.database import Database
+from gateway.store.postgres import Server
+from tests import postgresql
+from tests.postgresql import Cluster
 from tests.serving import Client, MailServer, prepare, running, settings_for
+
+_ROOT = Path(__file__).parent
+_FIRST = (
+    "e2e/test_equivalence.py", "faults/test_kill.py", "browser", "faults", "e2e", "store", "unit/workers",
+    "unit/checks", "unit/cli", "unit/pipeline", "fuzz",
+)  # fmt: skip
+"""In this order; what is not named comes behind them. A process takes one file after the other, so that what is left at
+the end is short."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files in their order; the tests of a file stay together, in theirs."""
+    known: dict[Path, int] = {}
+    for item in items:
+        if item.path not in known:
+            known[item.path] = _place(item.path)
+    items.sort(key=lambda item: known[item.path])
+
+
+def _place(path: Path) -> int:
+    name = path.relative_to(_ROOT).as_posix() if path.is_relative_to(_ROOT) else ""
+    return next((n for n, first in enumerate(_FIRST) if name == first or name.startswith(f"{first}/")), len(_FIRST))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server, one for each process of tests."""
+    with postgresql.running() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def template(cluster: Cluster) -> str:
+    """A migrated, empty database to copy from."""
+    name = cluster.create()
+
+    async def migrate() -> None:
+        await (await Database.open(Server(cluster.url(name)))).close()
+
+    asyncio.run(migrate())
+    return name
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import obstore
+import pytest
 from obstore import exceptions
 from obstore.store import S3Store
 
@@ -139,3 +141,15 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+@contextmanager
+def running() -> Iterator[ObjectServer]:
+    """A server, taken away with the block; the test is skipped where there is no SeaweedFS."""
+    if program() is None:
+        pytest.skip(WITHOUT)
+    one = ObjectServer()
+    try:
+        yield one
+    finally:
+        one.remove()

@@ -13,11 +13,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
+import pytest
 
 from gateway.store.postgres import Server
 
@@ -54,6 +55,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="cg-pg-"))
         self._data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
+        self._dropping: list[str] = []
         if os.geteuid() == 0:
             person = pwd.getpwnam(USER)
             os.chown(self.folder, person.pw_uid, person.pw_gid)
@@ -125,10 +127,30 @@ class Cluster:
     def create(self, template: str = "template0") -> str:
         """A new database; returns its name. Not where an event loop runs."""
         name = f"t{secrets.token_hex(6)}"
-        self.say("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
+        dropping, self._dropping = self._dropping, []
+        away = [f"DROP DATABASE IF EXISTS {one} WITH (FORCE)" for one in dropping]
+        self.say("postgres", *away, f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
+    @contextmanager
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """The address of a new database, taken away with the block."""
+        name = self.create(template)
+        yield self.url(name)
+        self.drop(name)
+
     def drop(self, name: str) -> None:
-        """Take a database away, with whoever is connected to it."""
-        with suppress(OSError, asyncpg.PostgresError):
-            self.say("postgres", f"DROP DATABASE {name} WITH (FORCE)")
+        """Take a database away, with whoever is connected to it: before the next one is made, over one connection."""
+        self._dropping.append(name)
+
+
+@contextmanager
+def running() -> Iterator[Cluster]:
+    """A server, taken away with the block; the test is skipped where there is no PostgreSQL."""
+    if programs() is None:
+        pytest.skip(WITHOUT)
+    one = Cluster()
+    try:
+        yield one
+    finally:
+        one.remove()

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.app import Gateway
 from gateway.settings import Settings
+from tests import pace
 
 TEMPLATES = Path("config/templates").resolve()
 
@@ -55,7 +56,7 @@ class MailServer:
 
     async def wait_for(self, count: int, seconds: float = 10.0) -> list[Received]:
         """Until so many messages have come. Raises TimeoutError."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(pace.seconds(seconds)):
             while len(self.received) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -183,7 +184,7 @@ class Client:
     async def reply(self, seconds: float = 10.0) -> str:
         """The next whole reply, its lines joined with LF; ``""`` at the end of the connection."""
         lines = []
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(pace.seconds(seconds)):
             while True:
                 line = (await self.reader.readline()).decode("utf-8", "replace").rstrip("\r\n")
                 lines.append(line)

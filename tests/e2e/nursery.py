@@ -20,6 +20,7 @@ def main() -> None:
     """Serve until standard input ends."""
     # the metrics decide when they are first imported whether processes share them; where they do is set at each start
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="nursery-")
+
     import gateway.app  # noqa: PLC0415
     import gateway.cli.exception  # noqa: PLC0415
     import gateway.cli.hold  # noqa: PLC0415

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from ruamel.yaml import YAML
 
+from tests import pace
 from tests.serving import MailServer, Received
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,8 +41,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def until(look: Callable[[], T], seconds: float = 15.0, what: str = "") -> T:
-    """Call ``look`` until it gives something true. Raises AssertionError after so many seconds."""
-    deadline = time.monotonic() + seconds
+    """Call ``look`` until it gives something true. Raises AssertionError after so many :func:`pace.seconds`."""
+    deadline = time.monotonic() + pace.seconds(seconds)
     while not (found := look()):
         assert time.monotonic() < deadline, what or "it did not happen in time"
         time.sleep(0.02)
@@ -219,7 +220,7 @@ class CityGateway:
 
     def wait_until_up(self, seconds: float = 90.0) -> None:
         """Until there is a greeting. Raises AssertionError with the log when there is none."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + pace.seconds(seconds)
         while not greets(self.port):
             assert self.nursery.code(self.pid) is None, f"the gateway ended:\n{self.log}"
             assert time.monotonic() < deadline, f"the gateway does not answer:\n{self.log}"

@@ -26,10 +26,11 @@ from gateway.errors import CivicgateError, OperatorError
 from gateway.hold import HeldItem, Hold, State, open_hold
 from gateway.hold.decide import Order
 from gateway.settings import load_settings
+from tests import postgresql
 from tests.e2e.letters import CLERK, EVERYONE, MAYOR
 from tests.e2e.running import DIRECTORY, CityGateway, Nursery, Sink, children_of, running_city, until
 from tests.faults.test_kill import Load
-from tests.postgresql import WITHOUT, Cluster, programs
+from tests.postgresql import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
@@ -152,11 +153,8 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster | None]:
     if request.param == "sqlite":
         yield None
         return
-    if programs() is None:
-        pytest.skip(WITHOUT)
-    one = Cluster()
-    yield one
-    one.remove()
+    with postgresql.running() as one:
+        yield one
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgresql
 from tests.e2e.letters import CLERK, EVERYONE, MAYOR
 from tests.e2e.running import ROOT, CityGateway, Nursery, Sink, city_gateway, greets, running_city, until
 from tests.faults.test_kill_decisions import RULES
-from tests.objects import WITHOUT as WITHOUT_OBJECTS
-from tests.objects import ObjectServer, program
-from tests.postgresql import WITHOUT, Cluster, programs
+from tests.objects import ObjectServer
+from tests.objects import running as running_objects
+from tests.postgresql import Cluster
 
 pytestmark = [pytest.mark.real]
 
@@ -43,21 +44,15 @@ def behind() -> Iterator[Sink]:
 @pytest.fixture
 def database() -> Iterator[Cluster]:
     """A PostgreSQL that may be stopped."""
-    if programs() is None:
-        pytest.skip(WITHOUT)
-    one = Cluster()
-    yield one
-    one.remove()
+    with postgresql.running() as one:
+        yield one
 
 
 @pytest.fixture
 def objects() -> Iterator[ObjectServer]:
     """An object store that may be stopped."""
-    if program() is None:
-        pytest.skip(WITHOUT_OBJECTS)
-    one = ObjectServer()
-    yield one
-    one.remove()
+    with running_objects() as one:
+        yield one
 
 
 def test_database_and_object_store_go_and_come_back(

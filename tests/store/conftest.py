@@ -4,7 +4,6 @@ Whoever asks for ``settings``, and so for a store, runs on SQLite and on Postgre
 (what is shown does not depend on the database, or is SQLite's own).
 """
 
-import asyncio
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,12 +20,11 @@ from gateway.model.envelope import Client, Direction, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import HoldOrder
 from gateway.settings import NoticeSettings, OutboxSettings, Settings, StoreSettings
-from gateway.store.database import Database
 from gateway.store.opening import place
 from gateway.store.postgres import WRITERS, Server
-from tests.objects import WITHOUT as WITHOUT_OBJECTS
-from tests.objects import ObjectServer, program
-from tests.postgresql import WITHOUT, Cluster, programs
+from tests.objects import ObjectServer
+from tests.objects import running as running_objects
+from tests.postgresql import Cluster
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "config" / "templates"
@@ -166,35 +164,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL server, one for each process of tests."""
-    if programs() is None:
-        pytest.skip(WITHOUT)
-    one = Cluster()
-    yield one
-    one.remove()
-
-
-@pytest.fixture(scope="session")
-def template(cluster: Cluster) -> str:
-    """A migrated, empty database to copy from."""
-    name = cluster.create()
-
-    async def migrate() -> None:
-        await (await Database.open(Server(cluster.url(name)))).close()
-
-    asyncio.run(migrate())
-    return name
-
-
-@pytest.fixture(scope="session")
 def objects() -> Iterator[ObjectServer]:
     """An S3-compatible server, one for each process of tests."""
-    if program() is None:
-        pytest.skip(WITHOUT_OBJECTS)
-    one = ObjectServer()
-    yield one
-    one.remove()
+    with running_objects() as one:
+        yield one
 
 
 @pytest.fixture
@@ -204,9 +177,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
         yield "sqlite"
         return
     cluster: Cluster = request.getfixturevalue("cluster")
-    name = cluster.create(request.getfixturevalue("template"))
-    yield cluster.url(name)
-    cluster.drop(name)
+    with cluster.database(request.getfixturevalue("template")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from gateway.model.envelope import Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Transform, TransformKind
 from gateway.settings import Settings
+from tests.pace import until
 
 Make = Callable[..., Acceptance]
 OK = Reply.of(250, "2.0.0", "ok")
@@ -48,13 +49,6 @@ def by_address(**replies: Reply) -> Callable[[Delivery], DeliveryResult]:
         return DeliveryResult(rcpt, OK if any(r.positive for r in rcpt) else None)
 
     return answer
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for it, ten seconds at most."""
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -403,7 +397,8 @@ async def test_concurrency_is_limited(hold: Hold, relay: Make, sink: Any, settin
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.03)
+        await until(lambda: most >= 2)
+        await asyncio.sleep(0.03)  # a third would come now
         now -= 1
         return DeliveryResult((OK,), OK)
 

@@ -16,6 +16,7 @@ from gateway.metrics import OUTBOX_UNRECORDED
 from gateway.model.envelope import Client, Recipient
 from gateway.model.reply import Reply
 from gateway.settings import OutboxSettings, Settings
+from tests.pace import until
 
 Make = Callable[..., Acceptance]
 OK = Reply.of(250, "2.0.0", "ok")
@@ -32,13 +33,6 @@ def one(acceptance: Make, recipient: Callable[..., Recipient]) -> Acceptance:
 def counted(why: str) -> float:
     """How many outcomes were lost."""
     return OUTBOX_UNRECORDED.labels(why)._value.get()  # type: ignore[no-any-return]  # prometheus_client's own
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for it, ten seconds at most."""
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_store_that_is_away_after_the_next_hops_250_makes_no_duplicate(

@@ -23,7 +23,8 @@ from gateway.store.copying import copy
 from gateway.store.database import Database
 from gateway.store.opening import open_database, open_store, place
 from gateway.store.postgres import Server
-from tests.postgresql import WITHOUT, Cluster, programs
+from tests import postgresql
+from tests.postgresql import Cluster
 
 Make = Callable[..., Acceptance]
 OK = Reply.of(250, "2.0.0", "ok")
@@ -33,19 +34,15 @@ DORA, CARL = "dora@city.example", "carl@city.example"
 @pytest.fixture
 def own_cluster() -> Iterator[Cluster]:
     """A server that the test may stop."""
-    if programs() is None:
-        pytest.skip(WITHOUT)
-    one = Cluster()
-    yield one
-    one.remove()
+    with postgresql.running() as one:
+        yield one
 
 
 @pytest.fixture
 def far(settings: Settings, cluster: Cluster, template: str) -> Iterator[Settings]:
     """Settings with a PostgreSQL database."""
-    name = cluster.create(template)
-    yield on(settings, cluster.url(name))
-    cluster.drop(name)
+    with cluster.database(template) as url:
+        yield on(settings, url)
 
 
 def on(settings: Settings, url: str) -> Settings:

@@ -25,7 +25,7 @@ from gateway.store.database import Database
 from gateway.store.events import Actor
 from gateway.store.postgres import Server
 from gateway.store.sealing import Seal
-from tests.postgresql import WITHOUT, Cluster, programs
+from tests.postgresql import Cluster
 
 CLERK, BOSS = "clerk@city.example", "boss@city.example"
 PASSWORD = "three wooden bridges"
@@ -71,16 +71,6 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL server."""
-    if programs() is None:
-        pytest.skip(WITHOUT)
-    one = Cluster()
-    yield one
-    one.remove()
-
-
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path, empty: Path) -> Iterator[Path | Server]:
     """A database without rows: SQLite, or PostgreSQL for the tests that ask for both."""
@@ -89,9 +79,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, empty: Path) -> Iterat
         yield tmp_path / "store.db"
         return
     server: Cluster = request.getfixturevalue("cluster")
-    name = server.create()
-    yield Server(server.url(name))
-    server.drop(name)
+    with server.database(request.getfixturevalue("template")) as url:
+        yield Server(url)
 
 
 both = pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)

@@ -1,22 +1,15 @@
 """Release of held mail that must be encrypted: decided once, sent to each recipient on its own."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from gateway.hold.decide import Order
 from gateway.model.verdict import Disposition, HoldOrder, TransformKind, Verdict
+from tests.pace import until
 from tests.serving import MailServer, Received, prepare, running, settings_for
 from tests.unit.pipeline.acting import SECRET, carry_out, change, group
 from tests.unit.transform.making import certificate
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until it is true."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def released(server: MailServer) -> list[Received]:

@@ -1,7 +1,5 @@
 """A release that the next hop routes through the gateway once more: known again by its mark, and by nothing less."""
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from gateway.hold.states import State
 from gateway.model.envelope import Direction, Recipient
 from gateway.model.verdict import Disposition, HoldOrder, Mode, RecipientGroup, RuleMatch, Verdict
 from gateway.policy.released import pardoned
+from tests.pace import until
 from tests.serving import Client, MailServer, prepare, running, settings_for
 
 RULE = """
@@ -46,13 +45,6 @@ def rule(word: str, banner: bool = False) -> str:
     put = "banner: {id: looked-at, lines: [Somebody looked at this]}" if banner else ""
     text = RULE.replace("WORD", word).replace("BANNER", put).replace("QUEUE", word).replace("id: bomb", f"id: {word}")
     return text.replace(" TRANSFORMS", ", transforms: [banner]" if banner else "")
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until it is true."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def send(gateway: Gateway, content: bytes, sender: str = FROM, to: tuple[str, ...] = (TO,)) -> str:

@@ -16,6 +16,7 @@ import pytest
 from gateway.errors import ConfigError
 from gateway.settings import Endpoint
 from gateway.workers import Child, reserve
+from tests import pace
 
 _PARENT = """
 import os, signal, sys, time
@@ -89,7 +90,7 @@ class Running:
 
     def until(self, condition: Callable[[], object], seconds: float = 15.0) -> None:
         """Wait for it."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + pace.seconds(seconds)
         while not condition():
             assert time.monotonic() < deadline, (self.lines("log"), self.lines("started"))
             time.sleep(0.02)
@@ -97,7 +98,7 @@ class Running:
     def end(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(pace.seconds(20))
 
     def pids(self) -> list[int]:
         """Of every worker that was ever started."""
@@ -156,7 +157,7 @@ def test_a_worker_that_does_not_drain_is_ended(start: Callable[..., Running]) ->
     one.until(lambda: len(one.lines("ready")) == 3)
     began = time.monotonic()
     assert one.end() == 0
-    assert 4.5 < time.monotonic() - began < 15
+    assert 4.5 < time.monotonic() - began < pace.seconds(15)
     assert sorted(one.lines("drained")) == ["-1", "1"]
     assert not any(_alive(pid) for pid in one.pids())
 

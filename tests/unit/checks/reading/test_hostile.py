@@ -53,9 +53,9 @@ def nested(levels: int) -> bytes:
 )
 def test_bombs(read: ReadFile, data: bytes) -> None:
     """Ratio, octets, members, depth: each limit holds, in seconds."""
-    start = time.monotonic()
+    start = time.thread_time()
     assert read(data).codes == {"archive-limit"}
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5
 
 
 def test_limits_are_the_settings(read: ReadFile) -> None:
@@ -173,9 +173,9 @@ def test_broken_xml_gives_what_it_has(read: ReadFile) -> None:
 )
 def test_malformed_files_end_soon(read: ReadFile, data: bytes) -> None:
     """Deep, circular and endless structures are read in linear time, or not at all."""
-    start = time.monotonic()
+    start = time.thread_time()
     read(data)
-    assert time.monotonic() - start < 4
+    assert time.thread_time() - start < 4
 
 
 def test_flipped_octets_never_raise(read: ReadFile) -> None:
