@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app import Gateway
+from gateway.front import connection
 from gateway.front import session as session_module
 from gateway.model.envelope import ExceptionRecord
 from tests.serving import Client, MailServer, prepare, running, settings_for
@@ -91,7 +92,7 @@ async def test_a_closed_session_does_not_wait_for_ever_to_be_read(
     plain_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """QUIT behind replies that are never read once kept the connection, and its place, for good."""
-    monkeypatch.setattr(session_module, "LINGER", 0.2)
+    monkeypatch.setattr(connection, "LINGER", 0.2)
     client = await (await Client.connect(plain_gateway.ports[0])).hello()
     client.writer.transport.pause_reading()  # type: ignore[attr-defined]
     (session,) = plain_gateway._admissions[0].sessions
