@@ -19,6 +19,8 @@ _WANTED = {
     "allow": "Write the reason: it becomes the reason of the exception.",
     "comment": "Write the comment first.",
 }
+_JUDGES = frozenset({"approve", "reject", "some", "allow"})
+"""Decisions, which are for exactly the message that was shown."""
 _LONGEST = 2000
 
 
@@ -44,6 +46,8 @@ async def decide(request: Request, viewer: Viewer, services: Services, reading: 
     """Do it; returns the key of the word to show. Raises Wrong, OperatorError, StoreError."""
     comment, digest = (await field(request, "comment"))[:_LONGEST], await field(request, "digest")
     order = Order(reading.item.id, viewer.address, comment=comment, os_user=viewer.origin, digest=digest)
+    if action in _JUDGES and not digest:
+        raise OperatorError("The form does not say which message was looked at. Reload the page and decide there.")
     if not comment and action in _WANTED:
         raise Wrong(_WANTED[action])
     return await ACTIONS[action](Said(request, services, reading, order))

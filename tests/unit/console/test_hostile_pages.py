@@ -27,6 +27,7 @@ SCRIPT = "<script>alert(1)</script>"
 BREAK = "\"'><img src=x onerror=alert(1)>"
 AUTHOR = "Mallory </title><script>alert(2)</script><img src=x onerror=alert(2)>"
 DAY = timedelta(days=1)
+EVERYONE = "everyone@city.example"
 TURNED = "invoice\u202efdp.exe"
 
 
@@ -274,6 +275,9 @@ async def test_an_approval_is_for_the_message_that_was_seen(city: Town) -> None:
     ident = await city.keep("Seen")
     async with visitor(city, MANAGER) as person:
         got = await person.post(f"/items/{ident}", action="approve", digest="0" * 64)
+        for action in ("approve", "reject", "some", "allow"):
+            without = await person.post(f"/items/{ident}", action=action, comment="x", recipient=[EVERYONE], days="7")
+            assert (without.status_code, "which message" in without.text) == (409, True)
     assert got.status_code == 409
     assert "another message" in html.unescape(got.text)
     assert (await city.hold.desk.read(ident)).said == ()
