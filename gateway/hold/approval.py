@@ -158,6 +158,16 @@ class Needs:
                 best = left
         return self.slots if best is None else tuple(best)  # a choice that cannot be made is never a made one
 
+    def helps(self, person: str, offers: Mapping[str, Offer]) -> bool:
+        """Whether this person's approval would leave less open than these do."""
+        left = self.missing(offers)
+        if not any(person in slot.people for slot in left):
+            return False
+        if not any(slot.rights for slot in self.slots):
+            return True  # nobody acts in another's right: an open role that is this person's can be filled
+        more: dict[str, Offer] = {**offers, person: self.rights_of(person)}
+        return len(self.missing(more)) < len(left)
+
     def _rights(self, person: str, offer: Offer) -> Mapping[str, frozenset[str]]:
         if isinstance(offer, Mapping):
             return offer

@@ -209,7 +209,7 @@ class Listing:
         return {
             ident
             for ident, (parties, offers) in by_item.items()
-            if person in offers or not any(person in slot.people for slot in needs[parties].missing(offers))
+            if person in offers or not needs[parties].helps(person, offers)
         }
 
     def _counted(self, needs: Needs, parties: str, who: str, roles: str, at: datetime) -> Mapping[str, frozenset[str]]:

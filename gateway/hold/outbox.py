@@ -298,8 +298,9 @@ class Outbox:
                     await asyncio.sleep(wait * _random.uniform(0.5, 1.0))
                     wait = min(2 * wait, SETTLE_LONGEST)
         except LostClaim:
-            _unrecorded(row, found, "claim")
-            raise
+            if not await self._is_recorded(row):
+                _unrecorded(row, found, "claim")
+                raise
         except asyncio.CancelledError:
             with contextlib.suppress(StoreError):  # at the stop, once more
                 if not written:
@@ -307,6 +308,13 @@ class Outbox:
             if not written:
                 _unrecorded(row, found, "stop")
             raise
+
+    async def _is_recorded(self, row: OutboxRow) -> bool:
+        """Whether it was this very attempt that settled the row: its commit had got no answer. Raises StoreError."""
+        same = select(outbox.c.id).where(outbox.c.id == row.id, outbox.c.attempts == row.attempts)
+        async with self._core.database.read() as connection:
+            found = await connection.execute(same.where(outbox.c.state != OutboxState.WAITING))
+            return found.first() is not None
 
     def _delivery(self, row: OutboxRow) -> Delivery:
         facts = row.message

@@ -79,8 +79,15 @@ class Reading:
 
     def missing(self, extra: Mapping[str, tuple[str, ...]] | None = None) -> tuple[Slot, ...]:
         """The slots that the approvals so far, and ``extra`` (person -> roles), leave open."""
-        offers: dict[str, Offer] = {d.person: self.standing[d.person] for d in self.counting}
-        return self.needs.missing(offers | dict(extra or {}))
+        return self.needs.missing(self._offers | dict(extra or {}))
+
+    def helps(self, person: str) -> bool:
+        """Whether an approval by this person is missing."""
+        return self.needs.helps(person, self._offers)
+
+    @property
+    def _offers(self) -> dict[str, Offer]:
+        return {d.person: self.standing[d.person] for d in self.counting}
 
 
 async def read(core: Core, ident: str) -> Reading:

@@ -4,13 +4,14 @@ Refuses to return from :meth:`Hold.accept` before body and rows would survive a 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreError
@@ -98,7 +99,7 @@ class Hold:
                         await rows.insert_outbox(connection, row, facts.received)
                     await core.send(connection, staged, facts.received)
 
-                await core.database.write(work, alone=bool(held_items))  # else it only adds rows
+                await self._written(facts.id if stored else "", work, alone=bool(held_items))
         except BaseException:
             if stored:
                 with suppress(StoreError):  # then the sweep does it
@@ -107,6 +108,20 @@ class Hold:
         core.wake.set()
         for asked in asks:
             asked.alarm()
+
+    async def _written(self, ident: str, work: Callable[[AsyncConnection], Awaitable[None]], *, alone: bool) -> None:
+        """Write it; a commit whose fate nobody could tell has happened when the message is there. Raises StoreError."""
+        try:
+            await self.core.database.write(work, alone=alone)  # not alone: it only adds rows
+        except StoreError as error:
+            if not ident or isinstance(error.__cause__, IntegrityError) or not await self._is_there(ident):
+                raise
+
+    async def _is_there(self, ident: str) -> bool:
+        with suppress(StoreError):
+            async with self.core.database.read() as connection:
+                return (await connection.execute(select(message.c.id).where(message.c.id == ident))).first() is not None
+        return False
 
     def _matched(self, acceptance: Acceptance, facts: MessageFacts) -> list[Letter]:
         core = self.core

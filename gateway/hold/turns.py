@@ -93,7 +93,7 @@ async def _remind(core: Core, reading: Reading, now: datetime) -> None:
     """To everybody who can give an approval that is missing."""
     after = replace(reading.item, reminded=now, version=reading.item.version + 1)
     people = {person for slot in reading.missing() for person in slot.people} - {d.person for d in reading.counting}
-    await _write(core, reading, after, Event.REMIND, people, now)
+    await _write(core, reading, after, Event.REMIND, {person for person in people if reading.helps(person)}, now)
 
 
 async def _escalate(core: Core, reading: Reading, now: datetime) -> None:

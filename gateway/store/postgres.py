@@ -34,6 +34,12 @@ UNDONE = ("40001", "40P01")
 PATIENCE = 5.0
 """Seconds for which the fate of a commit without an answer is asked for."""
 ALONE = "civicgate_alone"
+_INCARNATION = "coalesce((SELECT token FROM incarnation), '')"
+_MARK = (
+    "INSERT INTO incarnation SELECT 1, gen_random_uuid()::text WHERE NOT EXISTS (SELECT FROM incarnation) "
+    "ON CONFLICT DO NOTHING"
+)
+"""After a crash the table is empty (it is unlogged): whoever connects first says that it is another server now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,10 @@ class PostgresEngine:
         self._alone = asyncio.Lock()
 
     async def _connect(self) -> Any:
-        return await self.server.connect(self._busy_timeout)
+        connection = await self.server.connect(self._busy_timeout)
+        if await connection.fetchval("SELECT to_regclass('incarnation')") is not None:
+            await connection.execute(_MARK)
+        return connection
 
     async def migrate(self) -> None:
         """Make or upgrade the schema, one node at a time, all or nothing. Raises StoreError."""
@@ -105,35 +114,44 @@ class PostgresEngine:
         return self._alone if alone else contextlib.nullcontext()
 
     async def begin(self, connection: AsyncConnection, *, alone: bool) -> str:
-        """Take the lock of whoever writes alone; returns the transaction's number."""
+        """Take the lock of whoever writes alone; returns the transaction's number and the server's incarnation."""
         lock = f"pg_advisory_xact_lock({WRITERS}), " if alone else ""
-        row = (await connection.execute(text(f"SELECT {lock}pg_current_xact_id()::text"))).one()
+        row = (await connection.execute(text(f"SELECT {lock}pg_current_xact_id()::text, {_INCARNATION}"))).one()
         if alone:
             await connection.execution_options(**{ALONE: True})
-        return str(row[-1])
+        return f"{row[-2]} {row[-1]}"
 
     def is_conflict(self, error: Exception) -> bool:
         """Deadlock or serialisation."""
         return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in UNDONE
 
     async def was_committed(self, transaction: str) -> bool:
-        """Ask the server, over a new connection, for as long as :data:`PATIENCE`. Raises OSError when it is away."""
+        """Ask the server, over a new connection, for as long as :data:`PATIENCE`.
+
+        A server that crashed forgets numbers that no log on its disk had, and gives them to other transactions: what
+        it says of one from before the crash is about somebody else's. Raises OSError then, and when it is away.
+        """
+        number, incarnation = transaction.split(" ")
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             try:
                 connection = await self.server.connect(self._busy_timeout)
                 try:
-                    state = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction)
+                    asked = f"SELECT pg_xact_status($1::text::xid8) AS state, {_INCARNATION} AS incarnation"
+                    row = await connection.fetchrow(asked, number)
                 finally:
                     await connection.close(timeout=2.0)
-                if state != "in progress":
-                    return bool(state == "committed")
+                if not incarnation or row["incarnation"] != incarnation:
+                    break
+                if row["state"] != "in progress":
+                    return bool(row["state"] == "committed")
                 problem: Exception = TimeoutError("it is still in progress")
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 problem = error
             if asyncio.get_running_loop().time() > deadline:
                 raise OSError(f"the connection was lost, and nobody knows whether it was committed: {problem}")
             await asyncio.sleep(0.1)
+        raise OSError("the server crashed in the middle of a commit, and nobody knows whether it was committed")
 
     @contextlib.asynccontextmanager
     async def sole(self, name: str) -> AsyncIterator[bool]:

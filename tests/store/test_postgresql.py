@@ -1,13 +1,15 @@
 """What is PostgreSQL's own: nodes beside each other, a server that goes and comes back, a password nobody prints."""
 
 import asyncio
+import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
@@ -190,6 +192,83 @@ async def test_a_commit_without_an_answer_is_looked_up(
         assert [item.id for item in await hold.list()] == ["T1-h1"]
     finally:
         await hold.close()
+
+
+async def crash(server: Server) -> None:
+    """Kill -9 one backend: the server ends all others, recovers from its log, and goes on."""
+    victim = await server.connect(5.0)
+    os.kill(await victim.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
+    victim.terminate()
+    async with asyncio.timeout(20):
+        while True:
+            await asyncio.sleep(0.05)
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await (await server.connect(5.0)).close()
+                return
+
+
+@pytest.mark.sqlite
+async def test_a_server_that_crashed_in_a_commit_is_not_believed(
+    own_cluster: Cluster, settings: Settings, city: Any, acceptance: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the lost transaction's number was another's by then, «committed»: a 250 for mail that was nowhere."""
+    url = own_cluster.url(await asyncio.to_thread(own_cluster.create))
+    store = settings.store.model_copy(update={"database": url})
+    hold = await open_hold(settings.model_copy(update={"store": store}), city)
+    server, database = Server(url), hold.core.database
+    await hold.accept(acceptance("T0"))
+    names: list[str] = []
+    begin, commit = database.kind.begin, AsyncConnection.commit
+
+    async def noted(connection: AsyncConnection, *, alone: bool) -> str:
+        names.append(await begin(connection, alone=alone))
+        return names[-1]
+
+    async def cut(connection: AsyncConnection) -> None:
+        monkeypatch.setattr(AsyncConnection, "commit", commit)
+        await crash(server)
+        other = await server.connect(5.0)  # somebody else's transactions, with the numbers that are free again
+        for number in range(5):
+            await other.execute("INSERT INTO secret VALUES ($1, '')", str(number))
+        await other.close()
+        raise ConnectionResetError("cut off")
+
+    monkeypatch.setattr(database.kind, "begin", noted)
+    monkeypatch.setattr(AsyncConnection, "commit", cut)
+    with pytest.raises(StoreError, match="crashed in the middle of a commit"):
+        await hold.accept(acceptance("T1"))
+    asked = await server.connect(5.0)
+    number = names[0].split(" ")[0]
+    assert await asked.fetchval("SELECT pg_xact_status($1::text::xid8)", number) == "committed", "as of old"
+    await asked.close()
+    assert [item.id for item in await hold.list()] == ["T0-h1"]
+    assert not [name for name in (settings.store.directory / "bodies").iterdir() if name.name.startswith("T1")]
+    await hold.accept(acceptance("T1"))
+    await hold.close()
+
+
+@pytest.mark.sqlite
+async def test_a_crash_after_the_commit_is_no_451(
+    own_cluster: Cluster, settings: Settings, city: Any, acceptance: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is not believed, but the message is there: accepted, and not sent twice."""
+    url = own_cluster.url(await asyncio.to_thread(own_cluster.create))
+    store = settings.store.model_copy(update={"database": url})
+    hold = await open_hold(settings.model_copy(update={"store": store}), city)
+    commit = AsyncConnection.commit
+
+    async def late(connection: AsyncConnection) -> None:
+        monkeypatch.setattr(AsyncConnection, "commit", commit)
+        await commit(connection)
+        await crash(Server(url))
+        raise ConnectionResetError("cut off")
+
+    monkeypatch.setattr(AsyncConnection, "commit", late)
+    await hold.accept(acceptance("T1"))
+    assert [item.id for item in await hold.list()] == ["T1-h1"]
+    item = (await hold.desk.read("T1-h1")).item
+    await hold.body(item, len)
+    await hold.close()
 
 
 @pytest.mark.sqlite

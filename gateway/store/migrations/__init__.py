@@ -1,4 +1,4 @@
 """Schema of the store, one revision a file."""
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest revision; a start that finds it in the database need not load alembic."""
