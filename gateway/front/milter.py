@@ -69,6 +69,7 @@ class MilterSession(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._writable: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._beat: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._admitted = self._draining = self._paused = False
         self._agreed = Agreement()
@@ -173,17 +174,9 @@ class MilterSession(asyncio.Protocol):
     # --- events --------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Take events until one needs to wait for something. Answers leave together."""
-        while self._events and self._task is None and self._transport is not None:
-            event = self._events.popleft()
-            self._waiting -= len(event.data) + _EMPTY
-            try:
-                work = self._take(event)
-            except MilterError as error:
-                self._out_of_step(error)
-                return
-            if work is not None:
-                self._task = self._loop.create_task(self._work(event.step, work))
+        """Take events until one has to wait for something. Answers leave together."""
+        if self._task is None and (waiting := self._next()) is not None:
+            self._task = self._loop.create_task(self._work(*waiting))
         self._flush()
         if self._paused and self._waiting <= _PENDING and self._transport is not None:
             self._paused = False
@@ -191,8 +184,36 @@ class MilterSession(asyncio.Protocol):
         if self._draining and self._task is None and self._transaction is None and not self._events:
             self.cut()
 
+    def _next(self) -> tuple[Step, Coroutine[object, object, None]] | None:
+        """Take events up to the first that waits."""
+        while self._events and self._transport is not None:
+            event = self._events.popleft()
+            self._waiting -= len(event.data) + _EMPTY
+            try:
+                work = self._take(event)
+            except MilterError as error:
+                self._out_of_step(error)
+                return None
+            if work is not None:
+                return event.step, work
+        return None
+
     async def _work(self, step: Step, work: Coroutine[object, object, None]) -> None:
-        """One event that waits. Whatever goes wrong in it is a 451 for the server, and ours to read about."""
+        """An event that waits, and those behind it: one task, since most of them wait in name only."""
+        waiting: tuple[Step, Coroutine[object, object, None]] | None = (step, work)
+        try:
+            while waiting is not None:
+                await self._done(*waiting)
+                self._flush()
+                waiting = self._next()
+        finally:
+            self._task = None
+            if self._transport is None:
+                self._forget_message()
+        self._go_on()
+
+    async def _done(self, step: Step, work: Coroutine[object, object, None]) -> None:
+        """One event. Whatever goes wrong in it is a 451 for the server, and ours to read about."""
         try:
             async with asyncio.timeout(self._deadline(step)):
                 await work
@@ -209,11 +230,6 @@ class MilterSession(asyncio.Protocol):
         except Exception:  # noqa: BLE001 - nobody awaits this task
             mishap("milter", step=step.name)
             self._give_up(step, _BROKEN)
-        finally:
-            self._task = None
-            if self._transport is None:
-                self._forget_message()
-        self._go_on()
 
     def _deadline(self, step: Step) -> float:
         return self._settings.message_timeout if step is Step.END_OF_BODY else self._settings.command_timeout
@@ -379,7 +395,7 @@ class MilterSession(asyncio.Protocol):
             self._keep(chunk, None)
         receiver = self._receiver
         assert receiver is not None
-        beat = self._loop.create_task(self._say_progress())
+        self._say_progress_later()
         try:
             message = receiver.finish()
             if message is None:
@@ -390,7 +406,7 @@ class MilterSession(asyncio.Protocol):
             else:
                 reply = await transaction.finish(message)
         finally:
-            beat.cancel()
+            self._stop_progress()
             self._receiver = None
         if not reply.positive:
             self._refuse(Step.END_OF_BODY, reply)
@@ -399,11 +415,18 @@ class MilterSession(asyncio.Protocol):
         self._transaction = None
         self._forget_message()
 
-    async def _say_progress(self) -> None:
-        while True:
-            await asyncio.sleep(_PROGRESS)
-            self._answer(Step.END_OF_BODY, Answer.PROGRESS)
-            self._flush()
+    def _say_progress_later(self) -> None:
+        self._beat = self._loop.call_later(_PROGRESS, self._say_progress)
+
+    def _say_progress(self) -> None:
+        self._answer(Step.END_OF_BODY, Answer.PROGRESS)
+        self._flush()
+        self._say_progress_later()
+
+    def _stop_progress(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
 
     def _forget_message(self, beginning: Step | None = None) -> None:
         """``beginning``: the step with which another one begins; its macros are there already."""

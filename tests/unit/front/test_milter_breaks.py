@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,4 +239,40 @@ async def test_octet_by_octet(tmp_path: Path, server: MailServer) -> None:
                 await one.writer.drain()
                 await asyncio.sleep(0)
         assert [(await one.answer())[0] for _ in range(4)] == [b"c", b"c", b"b", b"a"]
+        await one.close()
+
+
+class _Slow:
+    """An inspector that takes its time."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def examine(self, *arguments: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await self._inner.examine(*arguments)
+
+    async def inspect(self, *arguments: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return await self._inner.inspect(*arguments)
+
+
+async def test_a_server_that_waits_hears_that_the_verdict_is_being_made(
+    tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Word that we are at it comes again and again, before the verdict and never behind it."""
+    monkeypatch.setattr("gateway.front.milter._PROGRESS", 0.1)
+    async with beside(tmp_path, server) as (gateway, port):
+        services = gateway.pipeline.services
+        gateway.pipeline.install(replace(services, inspector=_Slow(services.inspector)))
+        one = await Asking.connect(port)
+        for _ in range(2):
+            await one.envelope("a@city.example", "b@city.example")
+            one.header(("Subject", "x"))
+            one.say(Step.END_OF_BODY, b"text\r\n")
+            codes = [(await one.answer())[0]]
+            while codes[-1] == b"p":
+                codes.append((await one.answer())[0])
+            assert codes.count(b"p") >= 2
+            assert codes[-1] == b"a"
         await one.close()
