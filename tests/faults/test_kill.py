@@ -9,13 +9,10 @@ import asyncio
 import os
 import random
 import signal
-import smtplib
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +21,9 @@ import pytest
 from gateway.directory import load_directory
 from gateway.hold import HeldItem, State, open_hold
 from gateway.settings import load_settings
-from tests.e2e.letters import CLERK, EVERYONE, MAYOR, Certificate, certificate
-from tests.e2e.running import DIRECTORY, CityGateway, Nursery, Sink, running_city, transact, until
+from tests.e2e.letters import EVERYONE, MAYOR, Certificate, certificate
+from tests.e2e.running import DIRECTORY, CityGateway, Nursery, Sink, running_city
+from tests.faults.load import Load, under_load
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
@@ -73,50 +71,6 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass
-class Load:
-    """Clients that send without a pause and remember what was accepted."""
-
-    port: int
-    accepted: dict[str, str] = field(default_factory=dict)
-    """Name of each message that got 250, and its kind."""
-    refused: Counter[str] = field(default_factory=Counter)
-    cut_off: int = 0
-    over: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def run(self, client: int) -> None:
-        """One client, until it is over."""
-        chance = random.Random(client)
-        number = 0
-        while not self.over.is_set():
-            try:
-                with smtplib.SMTP("127.0.0.1", self.port, local_hostname="load.city.example", timeout=30) as smtp:
-                    smtp.ehlo()
-                    for _ in range(10):
-                        number += 1
-                        self._one(smtp, f"k{client}-{number}", chance)
-                        if self.over.is_set():
-                            return
-            except (OSError, smtplib.SMTPException):
-                self.cut_off += 1
-                time.sleep(0.02)
-
-    def _one(self, smtp: smtplib.SMTP, name: str, chance: random.Random) -> None:
-        kind = chance.choice(list(KINDS))
-        size = 300_000 if chance.random() < 0.05 else 1500
-        content = f"X-First: {name}\r\nMessage-ID: <{name}@kill.example>\r\n\r\n".encode()
-        content += b"line of text\r\n" * (size // 14)
-        reply = transact(smtp, CLERK, KINDS[kind], content)
-        if reply.startswith("250"):
-            with self._lock:
-                self.accepted[name] = kind
-        elif reply.startswith("-1"):
-            raise ConnectionResetError
-        else:
-            self.refused[reply[:9]] += 1
-
-
 @pytest.fixture
 def sealed(tmp_path: Path) -> Path:
     """Folder of the recipients' certificates."""
@@ -146,25 +100,10 @@ def test_nothing_accepted_is_ever_missing(
 ) -> None:
     """After fifty kills under load every 250 is kept: it is at the next hop, or held and undamaged."""
     owners = {address: certificate(sealed, tmp_path, address) for address in (ONE, TWO)}
-    load, chance = Load(gateway.port), random.Random(50)
-    threads = [threading.Thread(target=load.run, args=(number,), daemon=True) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for round_ in range(KILLS):
-        settle(load)
-        time.sleep(chance.uniform(0.0, 0.2))
-        kill(gateway, round_, chance)
-    settle(load)
-    load.over.set()
-    for thread in threads:
-        thread.join(30)
+    load = Load(gateway.port, KINDS)
+    with load.running(CLIENTS):
+        under_load(load, KILLS, 50, lambda round_, chance: kill(gateway, round_, chance))
     examine(gateway, sink_of_kills, load, owners)
-
-
-def settle(load: Load) -> None:
-    """Until a few more messages were accepted, so that every round kills under load."""
-    before = len(load.accepted)
-    until(lambda: len(load.accepted) > before + 3, 60, "nothing is accepted any more")
 
 
 def kill(gateway: CityGateway, round_: int, chance: random.Random) -> None:

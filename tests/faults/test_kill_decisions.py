@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from gateway.settings import load_settings
 from tests import postgresql
 from tests.e2e.letters import CLERK, EVERYONE, MAYOR
 from tests.e2e.running import DIRECTORY, CityGateway, Nursery, Sink, children_of, running_city, until
-from tests.faults.test_kill import Load
+from tests.faults.load import Load
 from tests.postgresql import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
@@ -72,9 +72,16 @@ class Decider:
     yes: set[str] = field(default_factory=set)
     no: set[str] = field(default_factory=set)
 
-    def run(self) -> None:
-        """In a thread, until it is over."""
-        asyncio.run(self._run())
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """In a thread, until the block is left."""
+        thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            thread.join(60)
 
     async def _run(self) -> None:
         chance = random.Random(5)
@@ -176,31 +183,19 @@ def behind() -> Iterator[Sink]:
         yield one
 
 
-def test_exactly_one_place(
-    gateway: CityGateway, behind: Sink, cluster: Cluster | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exactly_one_place(gateway: CityGateway, behind: Sink, cluster: Cluster | None) -> None:
     """Killed at random while people decide: delivered, or back with its sender, or held; never two, never none."""
-    monkeypatch.setattr("tests.faults.test_kill.KINDS", KINDS)
-    load, decider, chance = Load(gateway.port), Decider(gateway), random.Random(ROUNDS)
+    load, decider, chance = Load(gateway.port, KINDS), Decider(gateway), random.Random(ROUNDS)
     axe = Axe(gateway, cluster)
-    threads = [threading.Thread(target=load.run, args=(number,), daemon=True) for number in range(CLIENTS)]
-    threads.append(threading.Thread(target=decider.run, daemon=True))
-    for thread in threads:
-        thread.start()
-    try:
+    with load.running(CLIENTS), decider.running():
         end = time.monotonic() + MINUTES * 60
         while sum(axe.fell.values()) < ROUNDS and time.monotonic() < end:
-            before = len(load.accepted)
-            until(lambda: len(load.accepted) > before + 1, 90, "nothing is accepted any more")  # noqa: B023 - at once
+            load.settle(2)
             time.sleep(chance.uniform(0.0, 0.2))
             axe.strike(chance)
-        before, decided = len(load.accepted), decider.said["yes"]
-        until(lambda: len(load.accepted) > before + 3 and decider.said["yes"] > decided, 90, "it does not go on")
-    finally:
-        load.over.set()
-        decider.over.set()
-        for thread in threads:
-            thread.join(60)
+        decided = decider.said["yes"]
+        load.settle()
+        until(lambda: decider.said["yes"] > decided, 90, "nothing is decided any more")
     items = asyncio.run(_at_rest(gateway))
     _examine(load, decider, axe, items, _arrived(behind))
 

@@ -5,9 +5,6 @@ With CIVICGATE_CAMPAIGN set it is a hundred kills.
 """
 
 import os
-import random
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,8 @@ import pytest
 from tests.e2e.letters import certificate
 from tests.e2e.postfix import installed, open_folder, running_postfix
 from tests.e2e.running import Nursery, Sink, free_ports, running_city, until
-from tests.faults.test_kill import CLIENTS, ONE, RULES, TWO, Load, examine, kill, settle
+from tests.faults.load import Load, under_load
+from tests.faults.test_kill import CLIENTS, KINDS, ONE, RULES, TWO, examine, kill
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,18 +45,9 @@ def test_nothing_that_postfix_accepted_is_missing(tmp_path: Path, nursery: Nurse
             ) as gateway,
             running_postfix("front.city.example", {port: ""}, asking) as postfix,
         ):
-            load, chance = Load(port), random.Random(51)
-            threads = [threading.Thread(target=load.run, args=(number,), daemon=True) for number in range(CLIENTS)]
-            for thread in threads:
-                thread.start()
-            for round_ in range(KILLS):
-                settle(load)
-                time.sleep(chance.uniform(0.0, 0.2))
-                kill(gateway, round_, chance)
-            settle(load)
-            load.over.set()
-            for thread in threads:
-                thread.join(60)
+            load = Load(port, KINDS)
+            with load.running(CLIENTS):
+                under_load(load, KILLS, 51, lambda round_, chance: kill(gateway, round_, chance))
             queue = postfix.folder / "queue"
             until(lambda: not _waiting(queue), 90, "Postfix's queue does not become empty")
             print(f"{KILLS} kills behind Postfix")
