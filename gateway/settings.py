@@ -343,6 +343,8 @@ class NoticeSettings(Slice):
     transfer_service: str = "https://files.city.example"
     """The alternative named to who sends too large a message."""
     city_name: str = "City of Example"
+    outside: Literal["all", "returns", "none"] = "all"
+    """What senders of mail from outside are told about a message that is held: their names may be forged."""
 
 
 class MetricsSettings(Slice):

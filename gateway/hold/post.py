@@ -67,7 +67,7 @@ class Post:
     def held(self, item: HeldItem, needs: Needs, now: datetime) -> list[Letter]:
         """To each approver, and to the sender, when an item begins to wait for approval."""
         letters = self._asked(item, needs, sorted(needs.people), ASKED, f"held{item.round}", now)
-        if may_answer(item.message):
+        if self._may_tell(item.message):
             values = self._values(item)
             letters.append(self._answer(f"{item.id}-wait{item.round}", "held-sender", item.message, values, now))
         return letters
@@ -93,7 +93,7 @@ class Post:
 
     def attest(self, item: HeldItem, now: datetime) -> list[Letter]:
         """To the sender, who has to confirm something before anybody is asked; to nobody when none may be answered."""
-        if not may_answer(item.message):
+        if not self._may_return(item.message):
             return []
         path = item.message.reverse_path
         link = NewLink(item, path, Purpose.ATTEST) if self._console else None
@@ -111,7 +111,7 @@ class Post:
         """To the sender, and to the other people who said yes, when the last approval is in."""
         values = self._values(item) | {"actor": actor, "decision": "approved"}
         letters = self._decided(item, [d.person for d in said], actor, values, now)
-        if may_answer(item.message):
+        if self._may_tell(item.message):
             letters.append(self._answer(f"{item.id}-ok{item.round}", "approved-sender", item.message, values, now))
         return letters
 
@@ -119,7 +119,7 @@ class Post:
         """To the approvers who were asked, and to the sender, who took it back."""
         values = self._values(item) | {"decision": ended.decision, "actor": ended.actor, "comment": ended.comment}
         letters = self._decided(item, people, ended.actor, values, now)
-        if may_answer(item.message):
+        if self._may_tell(item.message):
             letters.append(self._answer(f"{item.id}-withdrawn", "withdrawn-sender", item.message, values, now))
         return letters
 
@@ -130,7 +130,7 @@ class Post:
         values = self._values(item) | {"decision": ended.decision, "actor": ended.actor, "comment": ended.comment}
         letters = self._decided(item, people, ended.actor, values, now)
         told = [recipient for recipient in item.recipients if wants_failure(recipient)]
-        if not may_answer(item.message) or not told:
+        if not self._may_return(item.message) or not told:
             return letters, None
         reply = (
             Reply.of(554, "5.4.7", f"Not delivered: {ended.comment}")
@@ -182,6 +182,14 @@ class Post:
                 ident = f"{facts.id}-notify{number}"
                 letters.append(self._notice(ident, "rule-notice", sorted(holders), values, facts.received))
         return letters
+
+    def _may_tell(self, facts: MessageFacts) -> bool:
+        """Whether the sender hears how it goes."""
+        return may_answer(facts) and (facts.client.inside or self._settings.outside == "all")
+
+    def _may_return(self, facts: MessageFacts) -> bool:
+        """Whether the sender is asked, and has back what is not delivered."""
+        return may_answer(facts) and (facts.client.inside or self._settings.outside != "none")
 
     def _decided(
         self, item: HeldItem, people: Iterable[str], actor: str, values: dict[str, str], now: datetime

@@ -183,6 +183,27 @@ async def test_what_came_from_outside_is_not_sent_back_whole(
     assert b"Subject: Picnic" in back
 
 
+@pytest.mark.sqlite
+@pytest.mark.parametrize(("told", "letters"), [("all", 2), ("returns", 1), ("none", 0)])
+async def test_what_senders_outside_are_told(
+    settings: Settings, city: Any, clock: Any, acceptance: Make, sink: Any, told: str, letters: int
+) -> None:
+    """Held, not delivered: both, the return alone, or nothing. Who decides and senders inside are told in any case."""
+    notices = settings.notices.model_copy(update={"outside": told})
+    hold = await open_hold(settings.model_copy(update={"notices": notices}), city, clock=clock)
+    for name, inside in (("T1", False), ("T2", True)):
+        client = Client("203.0.113.9", 4711, "mx.far.example", "mx", "", "ESMTP", "", inside=inside)
+        path = f"{name}@far.example"
+        await hold.accept(acceptance(name, outgoing=(), client=client, parameters=(), reverse_path=path))
+    for name in ("T1", "T2"):
+        await hold.desk.reject(Order(f"{name}-h1", "dora@city.example", comment="no"))
+    await Outbox(hold, sink, settings.outbox).drain()
+    assert len(sink.to("T1@far.example")) == letters
+    assert len(sink.to("T2@far.example")) == 2
+    assert len(sink.to("dora@city.example")) == 2
+    await hold.close()
+
+
 async def test_a_row_that_cannot_be_read_does_not_flood_the_log(
     hold: Hold, acceptance: Make, sink: Any, settings: Settings, clock: Any, by_hand: Any
 ) -> None:
