@@ -29,12 +29,14 @@ _NOBODY = Peer("", "", 0)
 class Hearsay:
     """One connection's."""
 
-    __slots__ = ("_helo", "_macros", "_peer")
+    __slots__ = ("_helo", "_macros", "_peer", "_used")
 
     def __init__(self) -> None:
         self._macros: dict[Step, dict[str, str]] = {}
         self._peer = _NOBODY
         self._helo = ""
+        self._used: Step | None = None
+        """The step whose macros a message has begun with: they are not the next one's."""
 
     def connect(self, peer: Peer) -> None:
         """A client has connected to the server."""
@@ -47,6 +49,8 @@ class Hearsay:
     def macros(self, step: Step, told: dict[str, str]) -> None:
         """Macros that go with a step; what was told for it before is no longer true."""
         self._macros[step] = told
+        if step is self._used:
+            self._used = None
 
     def macro(self, name: str) -> str:
         """The newest value of a macro: servers send some with one step, some with another."""
@@ -82,9 +86,14 @@ class Hearsay:
         )
 
     def forget_message(self, but: Step | None = None) -> None:
-        """The message is over: the next one's login and name in the server's queue are its own."""
-        for step in [step for step in self._macros if step in _OF_A_MESSAGE and step is not but]:
+        """The message is over: the next one's login and name in the server's queue are its own.
+
+        ``but``: the step with which that one begins; what was told for it since the last one began is kept.
+        """
+        kept = None if but is self._used else but
+        for step in [step for step in self._macros if step in _OF_A_MESSAGE and step is not kept]:
             del self._macros[step]
+        self._used = but
 
     def forget(self) -> None:
         """The client is gone, another one may follow on the same connection."""

@@ -4,7 +4,7 @@ import contextlib
 import smtplib
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,8 @@ class Beside:
     postfix: Postfix
     gateway: CityGateway
     sink: Sink
+    old_port: int
+    """Where it asks by version 2 of the protocol."""
 
     def connect(self, client: str = "") -> smtplib.SMTP:
         """A client of Postfix, at another address if one is given (XCLIENT)."""
@@ -61,7 +63,7 @@ class Beside:
 def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Path) -> Iterator[Beside]:
     """Postfix with the gateway as its milter, default rules."""
     keywords = ("8BITMIME", "SMTPUTF8", "DSN", "SIZE 200000000")
-    port, back = free_ports(2)
+    port, back, old = free_ports(3)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(Sink(keywords=keywords))
         path = stack.enter_context(open_folder()) / "milter.sock"
@@ -80,7 +82,8 @@ def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Pa
         postfix = stack.enter_context(
             running_postfix(
                 "front.city.example",
-                {port: "", back: ""},  # what leaves our store is asked about again
+                # what leaves our store, by «back», is asked about again
+                {port: "", back: "", old: "-o milter_protocol=2"},
                 {
                     "relayhost": f"[127.0.0.1]:{sink.port}",
                     "smtpd_milters": f"unix:{path}",
@@ -90,7 +93,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, clamd: Pa
                 },
             )
         )
-        yield Beside(port, postfix, gateway, sink)
+        yield Beside(port, postfix, gateway, sink, old)
 
 
 def body_of(content: bytes) -> bytes:
@@ -159,6 +162,22 @@ def test_confidential_mail_leaves_encrypted(beside: Beside, tmp_path: Path) -> N
     assert b"536-90-4399" in cert.open(sealed)
     (plain,) = beside.arrived("536-90-4399")
     assert [path.partition(">")[0] for path in plain.rcpts] == [f"TO:<{MAYOR}"]
+
+
+def test_the_oldest_protocol_does_the_same(beside: Beside, tmp_path: Path) -> None:
+    """Version 2: every step is answered, no leading space. One recipient held, one encrypted, one plain."""
+    name, outside = mark("version-2"), "old@elsewhere.example"
+    cert = certificate(beside.gateway.certificates, tmp_path, outside)
+    text = f"Her Social Security number is 536-90-4399.\n{name}\n"
+    content = letter(name, text, CLERK, outside, "X-Folded: one\r\n\ttwo  three")
+    asked = replace(beside, port=beside.old_port)
+    assert asked.send(CLERK, [outside, "everyone@city.example", MAYOR], content).startswith("250 ")
+    plain = beside.sink.wait_to(MAYOR, named(name), seconds=40).content
+    assert b"\r\nX-Folded: one\r\n\ttwo  three\r\n" in plain
+    sealed = until(lambda: beside.sink.to(outside), 40, "nothing arrived")[0].content
+    assert name.encode() not in sealed.partition(b"\r\n\r\n")[2]
+    assert name.encode() in cert.open(sealed)
+    assert beside.held(name) == [["everyone@city.example"]]
 
 
 def test_local_mail_is_asked_about_too(beside: Beside) -> None:

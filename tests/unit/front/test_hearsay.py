@@ -110,6 +110,11 @@ def test_what_was_told_of_the_connection_stays() -> None:
     hearsay.macros(Step.MAIL, {"auth_authen": "clerk"})
     hearsay.forget_message(Step.MAIL)
     assert hearsay.client() == Client("203.0.113.9", login="clerk", tls="TLSv1.3 AES")
+    hearsay.forget_message(Step.MAIL)
+    assert hearsay.client().login == "", "a MAIL without an ABORT before it, and without macros of its own"
+    hearsay.macros(Step.MAIL, {"auth_authen": "mayor"})
+    hearsay.forget_message(Step.MAIL)
+    assert hearsay.client().login == "mayor"
     hearsay.forget()
     assert hearsay.client() == Client("")
 

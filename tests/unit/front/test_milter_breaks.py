@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.app import load_policy
+from gateway.front.edits import ServerEdits
+from gateway.model.envelope import Client
+from gateway.pipeline import Transaction
 from gateway.wire.milter import Action, Protocol, Step
 from tests.serving import MailServer
 from tests.unit.front.asking import RULES, Asking, beside, milter
@@ -224,6 +227,42 @@ async def test_the_limits_of_smtp_became_ours_with_a_reload(tmp_path: Path, serv
         several = [await Asking.connect(port) for _ in range(3)]
         for one in several:
             await one.close()
+
+
+async def test_another_client_on_the_same_connection(
+    tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QUIT_NC: the next client is nobody that the one before was; ABORT and MAIL at any stage leave nothing behind."""
+    async with beside(tmp_path, server) as (gateway, port):
+        seen: list[Client] = []
+        begin = gateway.pipeline.begin_beside
+
+        def note(client: Client, edits: ServerEdits) -> Transaction:
+            seen.append(client)
+            return begin(client, edits)
+
+        monkeypatch.setattr(gateway.pipeline, "begin_beside", note)
+        one = await Asking.connect(port)
+        one.say(Step.MACROS, b"C{client_addr}\x00203.0.113.9\0{client_name}\0far.example\0")
+        one.say(Step.CONNECT, HERE)
+        one.say(Step.HELO, b"far\0")
+        one.say(Step.MACROS, b"M{auth_authen}\0clerk\0")
+        await one.envelope("a@city.example", "b@city.example")
+        one.header(("X-Legend", "yes"))
+        one.say(Step.BODY, b"of the first")
+        await one.envelope("a@city.example", "b@city.example")
+        one.say(Step.ABORT)
+        one.say(Step.QUIT_AND_STAY)
+        one.say(Step.CONNECT, b"desk\x006\x30\x39IPv6:::1\0")
+        await one.envelope("a@city.example", "b@city.example")
+        one.header(("Subject", "x"))
+        assert await one.end(b"x\r\n") == [(b"a", b"")]
+        await one.close()
+    assert [(client.address, client.login, client.helo, client.name) for client in seen] == [
+        ("203.0.113.9", "clerk", "far", "far.example"),
+        ("203.0.113.9", "", "far", "far.example"),
+        ("::1", "", "", "desk"),
+    ]
 
 
 async def test_octet_by_octet(tmp_path: Path, server: MailServer) -> None:
