@@ -17,6 +17,15 @@ VIEWS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": {"width": 360, "height": 740}, "color_scheme": "light", "has_touch": True},
 }
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
+_CUT = """() => [...document.querySelectorAll('main *, header *, nav *')].filter(e => {
+  if (!e.checkVisibility() || e.closest('.away, .skip') || getComputedStyle(e).position === 'absolute') return false;
+  const hidden = e.closest('.folds thead');
+  if (hidden && getComputedStyle(hidden).position === 'absolute') return false;
+  for (let p = e.parentElement; p; p = p.parentElement)
+    if (['auto', 'scroll'].includes(getComputedStyle(p).overflowX)) return false;
+  const box = e.getBoundingClientRect();
+  return box.width >= 1 && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
+}).slice(0, 3).map(e => `${e.tagName} ${(e.innerText || '').slice(0, 30)}`)"""
 _AXE = AXE_FILE_PATH.read_text("utf-8")
 assert axe_playwright_python.__name__
 
@@ -42,6 +51,10 @@ class Window:
             for violation in found["violations"]
             for node in violation["nodes"]
         ]
+
+    async def cut_off(self) -> list[str]:
+        """Elements that stand out of the window and cannot be scrolled to: a card that clips hides them from sight."""
+        return list(await self.page.evaluate(_CUT))
 
     async def too_wide(self) -> int:
         """By how many pixels the page scrolls sideways."""
