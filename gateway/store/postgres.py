@@ -92,8 +92,12 @@ class PostgresEngine:
 
     async def _connect(self) -> Any:
         connection = await self.server.connect(self._busy_timeout)
-        if await connection.fetchval("SELECT to_regclass('incarnation')") is not None:
-            await connection.execute(_MARK)
+        try:
+            if await connection.fetchval("SELECT to_regclass('incarnation')") is not None:
+                await connection.execute(_MARK)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def migrate(self) -> None:
