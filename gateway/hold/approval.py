@@ -383,14 +383,14 @@ def _most(
 
 
 def _distinct(roles: Sequence[str], offers: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
-    """Of people who can do the very same in their own right, as many as could ever be needed."""
+    """Of people who can do the very same, in their own right or in the same others', as many as can be needed."""
     lent = {right for person, mine in offers.items() for rights in mine.values() for right in rights - {person}}
     alike: dict[object, int] = {}
     kept = []
     for person, mine in offers.items():
         own = all(rights == {person} for rights in mine.values()) and person not in lent
-        key = frozenset(role for role in roles if role in mine) if own else person
+        key = frozenset((role, None if own else mine[role]) for role in roles if role in mine)
         alike[key] = alike.get(key, 0) + 1
-        if alike[key] <= len(roles):
+        if alike[key] <= (len(roles) if own else len(frozenset().union(*mine.values()))):
             kept.append(person)
     return kept

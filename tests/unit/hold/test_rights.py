@@ -106,6 +106,15 @@ def test_a_large_role_takes_no_time() -> None:
     assert missing(town, *everybody, "d1@x") == []
 
 
+def test_many_deputies_of_few_take_no_time() -> None:
+    """Six roles of five people with thirty deputies each: five can be filled, and that is found at once."""
+    bosses = tuple(f"b{n}@x" for n in range(5))
+    offers = {boss: dict.fromkeys("abcdef", frozenset({boss})) for boss in bosses}
+    for boss in bosses:
+        offers |= {f"d{n}-{boss}": dict.fromkeys("abcdef", frozenset({boss})) for n in range(30)}
+    assert len(fill_places("abcdef", offers)) == 5
+
+
 @pytest.mark.parametrize(
     ("given_as", "role", "counts"),
     [
