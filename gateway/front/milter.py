@@ -7,7 +7,6 @@ server's ``milter_default_action`` must be ``tempfail`` for what cannot be answe
 """
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -16,7 +15,8 @@ from typing import cast
 import structlog
 
 from gateway.errors import ClientError
-from gateway.front.agreement import Agreement, agree
+from gateway.front.agreement import agree
+from gateway.front.answering import Answering
 from gateway.front.edits import ServerEdits
 from gateway.front.hearsay import Hearsay, forward_path, reverse_path
 from gateway.front.limits import Admission
@@ -34,9 +34,6 @@ from gateway.wire.milter import Answer, Decoder, Event, MilterError, Step
 _LATE = Reply.of(451, "4.7.1", "The policy could not be asked in time, please try again later")
 _BROKEN = Reply.of(451, "4.3.0", "Local problem, please try again later")
 _ANEW = Reply.of(421, "4.3.2", "The policy has changed since you connected, please connect again")
-_PROGRESS = 20.0
-"""Seconds after which a server that waits for a verdict hears that it is still being made."""
-_CONTINUE = wire.packet(Answer.CONTINUE)
 _PENDING = 256 * 1024
 """Octets that wait behind an answer before the socket is left alone."""
 _EMPTY = 64
@@ -45,7 +42,7 @@ _HEADER_KEPT = 64 * 1024
 """Octets of header fields that are kept until the header ends; more of them go to the spool as they come."""
 
 
-class MilterSession(asyncio.Protocol):
+class MilterSession(Answering):
     """One connection of a mail server."""
 
     def __init__(
@@ -56,23 +53,18 @@ class MilterSession(asyncio.Protocol):
         admission: Admission,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        super().__init__(loop)
         self._listener = listener
         self._settings = settings
         self._pipeline = pipeline
         self._admission = admission
-        self._loop = loop
         self._decoder = Decoder()
         self._events: deque[Event] = deque()
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
-        self._out: list[bytes] = []
-        self._transport: asyncio.Transport | None = None
-        self._writable: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._beat: asyncio.TimerHandle | None = None
         self._heard = 0.0
         self._admitted = self._draining = self._paused = False
-        self._agreed = Agreement()
         self._told = Hearsay()
         self._transaction: Transaction | None = None
         self._edits: ServerEdits | None = None
@@ -127,16 +119,6 @@ class MilterSession(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
 
-    def pause_writing(self) -> None:
-        """The server does not read what we change."""
-        self._writable = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
-
     def _tick(self) -> None:
         """Let a server go that says nothing for long: it may be dead, and its host with it."""
         quiet = self._loop.time() - self._heard
@@ -155,9 +137,8 @@ class MilterSession(asyncio.Protocol):
 
     def cut(self) -> None:
         """End now, unless an answer is being made."""
-        if self._task is None and self._transport is not None:
-            self._flush()
-            self._transport.close()
+        if self._task is None:
+            self._hang_up()
 
     def _forget_events(self) -> None:
         """Nothing that comes behind is heard."""
@@ -290,7 +271,7 @@ class MilterSession(asyncio.Protocol):
             case _:
                 self._forget_message()
                 self._forget_events()
-                self.cut()
+                self._hang_up()
 
     def _negotiate(self, offered: wire.Options) -> None:
         """Ask for the steps that the rules need, and say to which we shall not answer."""
@@ -415,19 +396,6 @@ class MilterSession(asyncio.Protocol):
         self._transaction = None
         self._forget_message()
 
-    def _say_progress_later(self) -> None:
-        self._beat = self._loop.call_later(_PROGRESS, self._say_progress)
-
-    def _say_progress(self) -> None:
-        self._answer(Step.END_OF_BODY, Answer.PROGRESS)
-        self._flush()
-        self._say_progress_later()
-
-    def _stop_progress(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-            self._beat = None
-
     def _forget_message(self, beginning: Step | None = None) -> None:
         """``beginning``: the step with which another one begins; its macros are there already."""
         self._told.forget_message(beginning)
@@ -440,33 +408,3 @@ class MilterSession(asyncio.Protocol):
             receiver.abort()
         if transaction is not None:
             transaction.abort()
-
-    # --- answers -------------------------------------------------------------------------------------------------
-
-    def _is_answered(self, step: Step) -> bool:
-        return step not in self._agreed.quiet
-
-    def _answer(self, step: Step, answer: Answer) -> None:
-        if step not in self._agreed.quiet:
-            wire.check(step, answer)
-            self._out.append(_CONTINUE if answer is Answer.CONTINUE else wire.packet(answer))
-
-    def _refuse(self, step: Step, reply: Reply) -> None:
-        wire.check(step, Answer.REPLY)
-        if 400 <= reply.code < 600:
-            self._out.append(wire.reply(reply))
-        else:
-            self._out.append(wire.packet(Answer.TEMPFAIL))
-
-    async def _drained(self) -> None:
-        self._flush()
-        if self._transport is None:
-            raise ConnectionResetError
-        if self._writable is not None:
-            await self._writable
-
-    def _flush(self) -> None:
-        if self._out and self._transport is not None:
-            with contextlib.suppress(OSError):
-                self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-        self._out.clear()

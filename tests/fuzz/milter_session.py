@@ -137,6 +137,9 @@ class _Transport:
 
     abort = close
 
+    def is_closing(self) -> bool:
+        return self.over
+
     def pause_reading(self) -> None:
         pass
 

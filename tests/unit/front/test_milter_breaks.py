@@ -300,7 +300,7 @@ async def test_a_server_that_waits_hears_that_the_verdict_is_being_made(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Word that we are at it comes again and again, before the verdict and never behind it."""
-    monkeypatch.setattr("gateway.front.milter._PROGRESS", 0.1)
+    monkeypatch.setattr("gateway.front.answering._PROGRESS", 0.1)
     async with beside(tmp_path, server) as (gateway, port):
         services = gateway.pipeline.services
         gateway.pipeline.install(replace(services, inspector=_Slow(services.inspector)))
