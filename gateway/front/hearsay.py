@@ -22,6 +22,7 @@ _OF_A_MESSAGE = frozenset(
     {Step.MAIL, Step.RCPT, Step.DATA, Step.HEADER, Step.END_OF_HEADER, Step.BODY, Step.END_OF_BODY}
 )
 _NEWEST_FIRST = (Step.END_OF_BODY, Step.RCPT, Step.MAIL, Step.HELO, Step.CONNECT)
+_HERE = ("localhost", "localhost.localdomain")
 _LONGEST = 255
 _NOBODY = Peer("", "", 0)
 
@@ -69,6 +70,10 @@ class Hearsay:
     def by_smtp(self) -> bool:
         """Whether the client came by TCP: Postfix's cleanup, for mail that did not, speaks of 127.0.0.1 port 0."""
         return self._peer.port > 0
+
+    def is_server(self, domain: str) -> bool:
+        """Whether a domain is the mail server's own host name, whose mailboxes are its affair."""
+        return domain.lower() in {self.macro("j").lower(), self.macro("daemon_name").lower(), *_HERE}
 
     def client(self) -> Client:
         """The client as far as it is known, not yet said to be inside or outside."""

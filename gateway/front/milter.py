@@ -26,6 +26,7 @@ from gateway.model.envelope import Client
 from gateway.model.reply import Reply
 from gateway.pipeline import Pipeline, Transaction
 from gateway.pipeline.mishap import mishap
+from gateway.pipeline.recipients import ROUTED, routed
 from gateway.settings import MilterListenerSettings, MilterSettings
 from gateway.wire import milter as wire
 from gateway.wire.data import BdatDecoder
@@ -304,6 +305,8 @@ class MilterSession(Answering):
         if self._transaction is None or self._edits is None:
             raise MilterError("a recipient without a sender")
         path = forward_path(event)
+        if routed(path.address) and self._told.is_server(path.address.rpartition("@")[2]):
+            raise ClientError("a route through the server", ROUTED)
         reply = await self._transaction.recipient(path)
         if reply.positive:
             self._edits.name(path.address, event.strings()[0])

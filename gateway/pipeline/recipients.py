@@ -20,16 +20,21 @@ _ROUTING = frozenset("%!@")
 def resolve(path: PathArgument, *, inside: bool, network: NetworkSettings, directory: Directory) -> Recipient | Reply:
     """Direction and lists of a recipient for a client ``inside`` or outside, or the refusal that the client reads."""
     address = path.address
-    local, _, domain = address.rpartition("@")
+    domain = address.rpartition("@")[2]
     internal = network.is_internal(address)
     if not (internal or inside):
         return RELAY_DENIED
-    if internal and not _ROUTING.isdisjoint(unquoted(local)):
+    if internal and routed(address):
         return ROUTED
     if domain.startswith("["):
         return LITERAL
     direction = (Direction.INTERNAL if internal else Direction.OUTBOUND) if inside else Direction.INBOUND
     return Recipient(address, direction, path.parameters, directory.lists_of(address))
+
+
+def routed(address: str) -> bool:
+    """Whether a server whose own domain it is would send it on to where the local part says."""
+    return not _ROUTING.isdisjoint(unquoted(address.rpartition("@")[0]))
 
 
 def mailbox(address: str) -> str:

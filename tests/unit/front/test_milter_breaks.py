@@ -229,6 +229,29 @@ async def test_the_limits_of_smtp_became_ours_with_a_reload(tmp_path: Path, serv
             await one.close()
 
 
+async def test_a_route_through_the_servers_own_name_went_round_a_hold(tmp_path: Path, server: MailServer) -> None:
+    """Postfix undoes ``list%city@own-name``; to us it was mail to elsewhere. Foreign ones are let pass."""
+    async with milter(tmp_path, server, HELD) as port:
+        one = await Asking.connect(port)
+        one.say(Step.MACROS, b"Cj\0front.city.example\0{daemon_name}\0mx.city.example\0")
+        one.say(Step.CONNECT, HERE)
+        await one.envelope("a@city.example")
+        for address, code in (
+            ("held%city.example@Front.city.example", b"y"),
+            ("city.example!held@front.city.example", b"y"),
+            ('"held@city.example"@mx.city.example', b"y"),
+            ("held%city.example@localhost", b"y"),
+            ("held%city.example@city.example", b"y"),
+            ("some%body@elsewhere.example", b"c"),
+            ("b@front.city.example", b"c"),
+        ):
+            one.say(Step.RCPT, f"<{address}>\0".encode())
+            answer = await one.answer()
+            assert answer[0] == code, address
+            assert code == b"c" or answer[1].startswith(b"550 5.7.1 "), answer
+        await one.close()
+
+
 async def test_another_client_on_the_same_connection(
     tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
