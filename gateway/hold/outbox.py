@@ -18,7 +18,7 @@ from functools import partial
 from typing import Protocol
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import Update, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import CivicgateError, OperatorError, StoreError, TransformError
@@ -125,6 +125,10 @@ class Outbox:
         self._not_freed: dict[str, tuple[OutboxRow, datetime]] = {}
         """Claims that the store would not take back, and when their rows are to be tried again."""
         self._complained: dict[str, float] = {}
+        self._active: set[str] = set()
+        """Rows that are being delivered."""
+        self._unsure = False
+        """A claim got no answer: it may be ours without our knowing which."""
 
     async def run(self) -> None:
         """Work until cancelled; then stop the deliveries under way and give their claims back.
@@ -195,6 +199,7 @@ class Outbox:
 
     async def _fill(self, tasks: set[asyncio.Task[None]]) -> None:
         while len(tasks) < self._settings.concurrency and (row := await self.claim()) is not None:
+            self._active.add(row.id)
             task = asyncio.create_task(self._attempt(row))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -229,7 +234,11 @@ class Outbox:
                     await rows.move(connection, item, Event.START, now, GATEWAY)
             return row
 
-        return await self._core.database.write(work, alone=False)  # claimers pass each other
+        try:
+            return await self._core.database.write(work, alone=False)  # claimers pass each other
+        except StoreError:
+            self._unsure = True
+            raise
 
     async def _is_due(self, now: datetime) -> bool:
         due = select(outbox.c.id).where(rows.due(outbox, now))
@@ -238,6 +247,7 @@ class Outbox:
 
     async def _attempt(self, row: OutboxRow) -> None:
         beat = asyncio.create_task(self._keep(row))
+        self._active.add(row.id)
         try:
             await self._deliver_and_settle(row)
         except asyncio.CancelledError:
@@ -247,6 +257,7 @@ class Outbox:
             _log.error("outbox-row-not-settled", row=row.id, error=error.detail)
             await self._give_back(row, self._delay(row))
         finally:
+            self._active.discard(row.id)
             beat.cancel()
 
     async def _deliver_and_settle(self, row: OutboxRow) -> None:
@@ -362,13 +373,21 @@ class Outbox:
 
     async def _free_late(self) -> None:
         """Rather than wait out claim_timeout. A row that was claimed anew stays as it is. Raises StoreError."""
+        if self._unsure:
+            busy = sorted({*self._active, *self._not_freed})
+            lost = update(outbox).where(outbox.c.owner == self._owner, outbox.c.state == OutboxState.WAITING)
+            await self._write_one(lost.where(outbox.c.id.not_in(busy)).values(owner=None, claimed_until=None))
+            self._unsure = False
         for id_, (row, then) in tuple(self._not_freed.items()):
             await self._change(row, owner=None, claimed_until=None, next_attempt=then)
             del self._not_freed[id_]
 
     async def _change(self, row: OutboxRow, **changes: object) -> None:
+        await self._write_one(mine(row).values(**changes))
+
+    async def _write_one(self, statement: Update) -> None:
         async def work(connection: AsyncConnection) -> None:
-            await connection.execute(mine(row).values(**changes))
+            await connection.execute(statement)
 
         await self._core.database.write(work, alone=False)
 

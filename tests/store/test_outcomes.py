@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
+from gateway.errors import StoreError
 from gateway.hold import Acceptance, Delivery, DeliveryResult, Hold, Outbox, OutgoingGroup, open_hold
 from gateway.hold.decide import Order
 from gateway.hold.links import KEPT, LinkRefused, NewLink, Problem, Purpose, insert_link
@@ -109,6 +110,26 @@ async def test_an_outcome_that_is_lost_at_the_stop_is_counted(
     assert counted("stop") == before + 1
     assert (await hold.queue_facts()).outbox == 1
     await hold.close()
+
+
+async def test_a_claim_without_an_answer_is_given_back(
+    hold: Hold, one: Acceptance, sink: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: a claim that was committed, and its answer lost, kept its row from everybody for claim_timeout."""
+    await hold.accept(one)
+    write = hold.core.database.write
+
+    async def lost(work: Any, *, alone: bool = True) -> Any:
+        monkeypatch.setattr(hold.core.database, "write", write)
+        await write(work, alone=alone)
+        raise StoreError("nobody knows whether it was committed")
+
+    monkeypatch.setattr(hold.core.database, "write", lost)
+    running = asyncio.create_task(Outbox(hold, sink, settings.outbox).run())
+    await until(lambda: bool(sink.to("bob@x.org")))  # the clock stands still: no claim runs out
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(sink.to("bob@x.org")) == 1
 
 
 async def test_an_outcome_of_a_lost_claim_is_counted(
