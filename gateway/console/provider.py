@@ -56,6 +56,7 @@ class Provider:
     settings: OidcSettings
     secret: str = ""
     _documents: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    _trusted: ssl.SSLContext | None = None
 
     async def login_address(self, back: str, state: str, nonce: str, verifier: str) -> str:
         """Where the browser is sent to log in. Raises ProviderError."""
@@ -96,12 +97,18 @@ class Provider:
 
     def _client(self) -> AsyncOAuth2Client:
         settings = self.settings
-        verify = True if settings.ca_file is None else ssl.create_default_context(cafile=str(settings.ca_file))
         return AsyncOAuth2Client(
             client_id=settings.client_id, client_secret=self.secret or None, scope=" ".join(settings.scopes),
             token_endpoint_auth_method="client_secret_basic" if self.secret else "none", code_challenge_method="S256",
-            timeout=settings.timeout, verify=verify, follow_redirects=False,
+            timeout=settings.timeout, verify=self._trust(), follow_redirects=False,
         )  # fmt: skip
+
+    def _trust(self) -> ssl.SSLContext:
+        """Whom connections trust. Read once: it keeps everybody waiting for some tens of milliseconds."""
+        if self._trusted is None:
+            file = self.settings.ca_file
+            self._trusted = httpx2.create_ssl_context() if file is None else ssl.create_default_context(cafile=file)
+        return self._trusted
 
     async def _metadata(self) -> dict[str, Any]:
         found = await self._document(self.settings.issuer.rstrip("/") + "/.well-known/openid-configuration")

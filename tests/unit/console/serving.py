@@ -63,6 +63,10 @@ class Clock:
         self.now += timedelta(**span)
 
 
+NO_TLS: dict[str, Any] = {"verify": False}
+"""For clients of the console without TLS: to read whom the machine trusts takes as long as ten pages."""
+
+
 class Browser(httpx2.AsyncClient):
     """A client with cookies that fills in forms as a person's browser does."""
 
@@ -108,7 +112,7 @@ class Served:
 
     def browser(self, **options: Any) -> Browser:
         """A new one, without cookies."""
-        return Browser(base_url=options.pop("base_url", self.url), timeout=20, **options)
+        return Browser(base_url=options.pop("base_url", self.url), timeout=20, **NO_TLS, **options)
 
     async def account(self, address: str = CLERK, password: str = PASSWORD, *, admin: bool = False) -> None:
         """Make a local account."""
@@ -183,7 +187,7 @@ async def serving(
     server = Quiet(
         uvicorn.Config(
             app, host="127.0.0.1", port=settings.console.address.port, http="h11", ws="none", lifespan="off",
-            log_config=None, access_log=False, server_header=False, proxy_headers=False,
+            log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=60,
         )
     )  # fmt: skip
     task = asyncio.create_task(server.serve())

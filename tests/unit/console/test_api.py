@@ -20,6 +20,7 @@ from gateway.console.routes import ROUTES
 from gateway.hold import State
 from gateway.store.events import Actor
 from tests.browser.town import CABLE, CLERK, HERALD, MANAGER, ROOT, Town, town
+from tests.unit.console.serving import NO_TLS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 DOCUMENT = document("http://localhost")
@@ -42,7 +43,7 @@ async def token(city: Town, person: str, scope: Scope = Scope.DECIDE) -> str:
 async def client(city: Town, person: str, scope: Scope = Scope.DECIDE) -> httpx.AsyncClient:
     """A program that speaks for this person."""
     headers = {"authorization": f"Bearer {await token(city, person, scope)}"}
-    return httpx.AsyncClient(base_url=f"{city.url}/api/v1", headers=headers, timeout=20)
+    return httpx.AsyncClient(**NO_TLS, base_url=f"{city.url}/api/v1", headers=headers, timeout=20)
 
 
 def check(answer: httpx.Response, path: str, method: str = "get") -> Any:
@@ -57,7 +58,7 @@ def check(answer: httpx.Response, path: str, method: str = "get") -> Any:
 
 async def test_the_description_is_served_and_names_every_operation(city: Town) -> None:
     """Without a token; all routes below /api/v1 and no others; it is a valid description of references that exist."""
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(**NO_TLS) as http:
         served = (await http.get(f"{city.url}/api/v1/openapi.json")).json()
     assert served["openapi"] == "3.1.0"
     assert served["servers"] == [{"url": city.url}]
@@ -159,7 +160,7 @@ async def test_a_token_may_what_its_scope_and_its_person_may(city: Town) -> None
     digest = (await city.item(ident)).message.sha256
     body = {"verdict": "approve", "digest": digest}
     decisions = ("/items/{item}/decisions", "post")
-    async with httpx.AsyncClient(base_url=f"{city.url}/api/v1") as http:
+    async with httpx.AsyncClient(**NO_TLS, base_url=f"{city.url}/api/v1") as http:
         check(nobody := await http.get("/items"), "/items")
         http.headers["authorization"] = "Bearer civicgate_" + "A" * 43
         check(forged := await http.get("/items"), "/items")

@@ -25,7 +25,7 @@ from gateway.settings import OidcSettings, Settings
 from gateway.store.events import Actor
 from gateway.store.tables import held
 from tests.browser.town import CABLE, CLERK, GARDENER, HERALD, MANAGER, PARK, Town, town
-from tests.unit.console.serving import Quiet, free_port
+from tests.unit.console.serving import NO_TLS, Quiet, free_port
 from tests.unit.console.visiting import visitor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,7 +45,7 @@ async def _api(city: Town, person: str, scope: Scope = Scope.DECIDE) -> httpx.As
     until = city.clock() + timedelta(days=1)
     secret, _ = await city.accounts.tokens.add("test", person, scope, until, Actor("test"))
     headers = {"authorization": f"Bearer {secret}"}
-    return httpx.AsyncClient(base_url=f"{city.url}/api/v1", headers=headers, timeout=20)
+    return httpx.AsyncClient(**NO_TLS, base_url=f"{city.url}/api/v1", headers=headers, timeout=20)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ async def test_names_of_queues_are_not_for_everybody(city: Town) -> None:
 
 async def test_a_wrong_method_is_told_the_right_ones(city: Town) -> None:
     """405 carries Allow (RFC 9110 section 15.5.6), on pages and in the API."""
-    async with httpx.AsyncClient(base_url=city.url) as http:
+    async with httpx.AsyncClient(**NO_TLS, base_url=city.url) as http:
         for path, allow in (("/login", "GET, HEAD, POST"), ("/logout", "POST"), ("/api/v1/queues", "GET, HEAD")):
             got = await http.request("OPTIONS", path)
             assert (got.status_code, got.headers["allow"]) == (405, allow)
@@ -276,10 +276,10 @@ async def test_a_row_that_cannot_be_read_is_a_damaged_row_of_the_page(city: Town
 async def test_who_left_the_directory_is_logged_out(city: Town) -> None:
     """A session through the identity provider lived on for hours after IT had taken the person out."""
     secret = await city.accounts.sessions.start("gone@city.example", Stage.FULL, Visit(Method.OIDC, "192.0.2.9", "b"))
-    async with httpx.AsyncClient(base_url=city.url, cookies={"civicgate": secret}) as http:
+    async with httpx.AsyncClient(**NO_TLS, base_url=city.url, cookies={"civicgate": secret}) as http:
         assert (await http.get("/account")).status_code == 303
     secret = await city.accounts.sessions.start(CLERK, Stage.FULL, Visit(Method.OIDC, "192.0.2.9", "b"))
-    async with httpx.AsyncClient(base_url=city.url, cookies={"civicgate": secret}) as http:
+    async with httpx.AsyncClient(**NO_TLS, base_url=city.url, cookies={"civicgate": secret}) as http:
         assert (await http.get("/account")).status_code == 200
     assert OidcSettings().known_people_only
 

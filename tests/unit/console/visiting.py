@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import httpx2 as httpx
 
 from tests.browser.town import Town
+from tests.unit.console.serving import NO_TLS
 
 _CSRF = re.compile(r'name="csrf" value="([^"]+)"')
 
@@ -33,5 +34,5 @@ class Visitor:
 async def visitor(city: Town, person: str = "") -> AsyncIterator[Visitor]:
     """Somebody who is logged in, or nobody."""
     cookies = {"civicgate": await city.cookie(person)} if person else {}
-    async with httpx.AsyncClient(base_url=city.url, cookies=cookies, timeout=20) as http:
+    async with httpx.AsyncClient(**NO_TLS, base_url=city.url, cookies=cookies, timeout=20) as http:
         yield Visitor(http)
