@@ -316,7 +316,9 @@ async def town(folder: Path, *, serve: bool = True, **changes: Any) -> AsyncIter
 @asynccontextmanager
 async def serving(made: Town, listening: socket.socket) -> AsyncIterator[None]:
     """Answer on this socket until the block ends."""
-    config = uvicorn.Config(build(made.services()), lifespan="off", log_level="warning", server_header=False)
+    config = uvicorn.Config(
+        build(made.services()), lifespan="off", log_level="warning", server_header=False, timeout_keep_alive=60
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve([listening]))
     try:
