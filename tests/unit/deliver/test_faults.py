@@ -422,8 +422,8 @@ async def test_slow_but_alive(start: Starter) -> None:
 
     class Slow(Server):
         async def _answer(self, writer: asyncio.StreamWriter, answer: bytes) -> bool:
-            await asyncio.sleep(0.06)
+            await asyncio.sleep(0.12)
             return await super()._answer(writer, answer)
 
-    _, hop = await start(Slow(pieces=slowly), command_timeout="150 ms", data_timeout="150 ms")
+    _, hop = await start(Slow(pieces=slowly), command_timeout="400 ms", data_timeout="400 ms")
     assert await relay(hop) == "250 2.0.0 queued"
