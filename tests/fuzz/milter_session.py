@@ -5,6 +5,8 @@ with the message is written in it: the store and the rules have no part in this.
 """
 
 import asyncio
+import atexit
+import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -44,6 +46,8 @@ _LIMIT = 1024
 _OK, _NO = Reply.of(250, "2.0.0", "OK"), Reply.of(550, "5.7.1", "100% no\nnever")
 _folder = Path(tempfile.mkdtemp(prefix="civicgate-fuzz-"))
 _loop = asyncio.new_event_loop()
+atexit.register(_loop.close)
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
 
 class _Writer(SpoolWriter):
