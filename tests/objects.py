@@ -48,10 +48,18 @@ class ObjectServer:
             '{"identities": [{"name": "civicgate", "actions": ["Admin", "Read", "Write", "List", "Tagging"], '
             f'"credentials": [{{"accessKey": "{ACCESS}", "secretKey": "{SECRET}"}}]}}]}}'
         )
-        self._ports = _free_ports(8)
-        self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        for more in (True, True, False):
+            self._ports = _free_ports(8)
+            self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
+            try:
+                self.start()
+            except RuntimeError:  # somebody has taken one of the ports meanwhile
+                self.stop()
+                if not more:
+                    raise
+            else:
+                return
 
     @property
     def pid(self) -> int:

@@ -1,4 +1,4 @@
-"""The load under which processes are killed: clients that send without a pause and remember what was accepted."""
+"""The load under which processes are killed: clients that send on and on and remember what was accepted."""
 
 import random
 import smtplib
@@ -15,7 +15,7 @@ from tests.e2e.running import transact, until
 
 @dataclass
 class Load:
-    """Clients that send without a pause and remember what was accepted."""
+    """Clients that send on and on and remember what was accepted."""
 
     port: int
     kinds: Mapping[str, tuple[str, ...]]
@@ -24,6 +24,8 @@ class Load:
     """Name of each message that got 250, and its kind."""
     refused: Counter[str] = field(default_factory=Counter)
     cut_off: int = 0
+    pause: float = 0.01
+    """Seconds between one client's messages: they are under way all the time, and others compute as well."""
     over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -38,6 +40,7 @@ class Load:
                     for _ in range(10):
                         number += 1
                         self._one(smtp, f"k{client}-{number}", chance)
+                        time.sleep(self.pause)
                         if self.over.is_set():
                             return
             except (OSError, smtplib.SMTPException):

@@ -235,7 +235,8 @@ async def test_a_row_that_cannot_be_read_does_not_flood_the_log(
     outbox = Outbox(hold, sink, settings.outbox)
     with structlog.testing.capture_logs() as lines:
         running = asyncio.create_task(outbox.run())
-        await asyncio.sleep(0.6)
+        await until(lambda: [line for line in lines if line["event"] == "outbox-store-failed"])
+        await asyncio.sleep(0.6)  # it looks again and again
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     assert len([line for line in lines if line["event"] == "outbox-store-failed"]) == 1
