@@ -115,6 +115,12 @@ async def _next_hop(settings: Settings, hostname: str, errors: list[str], remark
             f"smtp.max_message_size announces SIZE {ours}, but the next hop ({settings.next_hop.address}) takes "
             f"SIZE {offered.size} only (Postfix: message_size_limit)"
         )
+    network, name = settings.network, offered.name
+    if not network.is_internal(f"@{name}") and any(name.endswith(f".{own}") for own in network.internal_domains):
+        remarks.append(
+            f"the next hop ({settings.next_hop.address}) calls itself {name}, none of network.internal_domains: mail "
+            f"to list@{name} may reach the city's lists past the rules about recipients"
+        )
 
 
 async def _asking(settings: Settings, remarks: list[str]) -> None:

@@ -104,7 +104,7 @@ class MailServer:
             writer.close()
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 mail.city.example ESMTP development mail server\r\n")
+        writer.write(b"220 mail.example ESMTP development mail server\r\n")
         transaction: _Transaction | None = None
         stream = _Stream(reader)
         while line := await stream.line():
@@ -184,7 +184,7 @@ def _path(line: str) -> tuple[str, tuple[str, ...]]:
 
 
 _EHLO = (
-    "mail.city.example",
+    "mail.example",
     f"SIZE {MAX_SIZE}",
     "PIPELINING",
     "8BITMIME",
@@ -200,7 +200,7 @@ def _other(verb: str) -> bytes:
     if verb == "EHLO":
         return b"".join(f"250{'-' if word != _EHLO[-1] else ' '}{word}\r\n".encode() for word in _EHLO)
     if verb == "HELO":
-        return b"250 mail.city.example\r\n"
+        return b"250 mail.example\r\n"
     if verb in ("NOOP", "XFOR"):
         return b"250 2.0.0 OK\r\n"
     if verb in ("RCPT", "DATA"):

@@ -16,6 +16,8 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 class Capabilities:
     """The keywords of one EHLO reply. The default value is a server that knows HELO alone."""
 
+    name: str = ""
+    """What the server calls itself, in small letters."""
     keywords: Mapping[str, str] = field(default_factory=lambda: _NONE)
     """Keyword in upper case -> its parameters as written, ``""`` when it has none."""
     size: int | None = None
@@ -45,6 +47,7 @@ class Capabilities:
                 keywords[word.upper()] = parameters.strip()
         size = keywords.get("SIZE", "")
         return cls(
+            name=reply.lines[0].strip().partition(" ")[0].lower(),
             keywords=MappingProxyType(keywords),
             size=(int(size) or None) if size.isascii() and size.isdigit() and len(size) <= 20 else None,
             pipelining="PIPELINING" in keywords,

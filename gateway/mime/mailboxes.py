@@ -141,25 +141,36 @@ class _Reader:
             return
         words, angle = ["".join(word) for word in self.words], self.angle
         if angle is not None:
-            address = "".join(angle)
+            address = wider = "".join(angle)
         else:
-            words, address = _bare_address(words)
+            words, address, wider = _bare_address(words)
         display = " ".join(_plain(word) for word in words)
         if not display and self.comment:
             display = " ".join("".join(self.comment).split())
         if display or address:
             self.found.append(Mailbox(decode_words(display), address))
+        if wider != address:
+            self.found.append(Mailbox("", wider))
         self.words, self.angle, self.in_angle, self.comment, self.glued = [], None, False, [], False
 
 
-def _bare_address(words: list[str]) -> tuple[list[str], str]:
-    """Split words without brackets into the display's and the address; white space around ``@`` is obsolete syntax."""
+def _bare_address(words: list[str]) -> tuple[list[str], str, str]:
+    """Split words without brackets into the display's and the address; white space around ``@`` is obsolete syntax.
+
+    So is white space around dots (RFC 5322 section 4.4), but «Dr. x@y» and «x@y. Bye» are seen, too: the third is the
+    address of a reader who takes them for parts of it.
+    """
     at = next((number for number, word in enumerate(words) if "@" in word and not _is_quoted(word)), -1)
     if at < 0:
-        return words, ""
+        return words, "", ""
     first = at - 1 if words[at].startswith("@") and at > 0 else at
     last = at + 1 if words[at].endswith("@") and at + 1 < len(words) else at
-    return words[:first] + words[last + 1 :], "".join(words[first : last + 1])
+    begin, end = first, last
+    while begin > 0 and (words[begin].startswith(".") or words[begin - 1].endswith(".")):
+        begin -= 1
+    while end + 1 < len(words) and (words[end].endswith(".") or words[end + 1].startswith(".")):
+        end += 1
+    return words[:first] + words[last + 1 :], "".join(words[first : last + 1]), "".join(words[begin : end + 1])
 
 
 def _is_quoted(word: str) -> bool:

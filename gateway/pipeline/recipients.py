@@ -3,6 +3,8 @@
 Refuses to relay for strangers, and addresses that hide where they go.
 """
 
+from collections.abc import Container
+
 from gateway.directory import Directory
 from gateway.model.envelope import Direction, Recipient, a_labels
 from gateway.model.reply import Reply
@@ -17,14 +19,19 @@ _ROUTING = frozenset("%!@")
 """What makes a mail server send on to another place than the domain says; it trusts us, so that we must not ask."""
 
 
-def resolve(path: PathArgument, *, inside: bool, network: NetworkSettings, directory: Directory) -> Recipient | Reply:
-    """Direction and lists of a recipient for a client ``inside`` or outside, or the refusal that the client reads."""
+def resolve(
+    path: PathArgument, *, inside: bool, network: NetworkSettings, directory: Directory, hosts: Container[str] = ()
+) -> Recipient | Reply:
+    """Direction and lists of a recipient for a client ``inside`` or outside, or the refusal that the client reads.
+
+    ``hosts``: names (A-labels) under which our servers take mail for themselves, whatever the city's domains are.
+    """
     address = path.address
     domain = address.rpartition("@")[2]
     internal = network.is_internal(address)
     if not (internal or inside):
         return RELAY_DENIED
-    if internal and routed(address):
+    if routed(address) and (internal or a_labels(domain) in hosts):
         return ROUTED
     if domain.startswith("["):
         return LITERAL

@@ -148,7 +148,11 @@ class Transaction:
         return reply
 
     def _resolve(self, path: PathArgument, *, inside: bool) -> Recipient | Reply:
-        return resolve(path, inside=inside, network=self._settings.network, directory=self._services.directory)
+        services = self._services
+        behind = services.next_hop.capabilities
+        hosts = (services.hostname.lower(), behind.name if behind is not None else "", "localhost")
+        network = self._settings.network
+        return resolve(path, inside=inside, network=network, directory=services.directory, hosts=hosts)
 
     def _add(self, recipient: Recipient) -> None:
         """Who is named twice gets the message once, also from the store, and is held and told of once."""

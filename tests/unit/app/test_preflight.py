@@ -120,3 +120,15 @@ async def test_a_spool_without_room_is_an_error(tmp_path: Path, server: MailServ
     assert f"spool.directory ({tmp_path}/not/made/yet) has room for " in error
     assert "smtp.max_message_size announces SIZE 900000000000000" in error
     assert not (tmp_path / "not").exists()
+
+
+async def test_a_next_hop_whose_name_is_not_seen_as_the_citys_is_a_remark(tmp_path: Path, server: MailServer) -> None:
+    """What it takes for its own name goes to the same people and lists, past every rule about recipients."""
+    for domains, remarks in ((["example"], 1), (["example", "sink.example"], 0), (["*.example"], 0)):
+        network = {"internal_domains": domains}
+        found = await _look(tmp_path, server, clamd={"config_file": str(CLAMD)}, network=network)
+        assert found.errors == ()
+        assert len(found.remarks) == remarks
+        for remark in found.remarks:
+            assert "calls itself sink.example" in remark
+            assert "network.internal_domains" in remark
