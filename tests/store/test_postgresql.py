@@ -207,6 +207,16 @@ async def crash(server: Server) -> None:
                 return
 
 
+async def _writes_late(server: Server) -> None:
+    """Nothing of a transaction that was not committed reaches the disk, so that a crash frees its number again."""
+    asked = await server.connect(5.0)
+    for setting in ("wal_writer_delay = '10s'", "autovacuum = off", "bgwriter_delay = '10s'"):
+        await asked.execute(f"ALTER SYSTEM SET {setting}")
+    await asked.execute("SELECT pg_reload_conf()")
+    await asked.close()
+    await asyncio.sleep(0.3)  # the writer's last short nap
+
+
 @pytest.mark.sqlite
 async def test_a_server_that_crashed_in_a_commit_is_not_believed(
     own_cluster: Cluster, settings: Settings, city: Any, acceptance: Make, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +226,7 @@ async def test_a_server_that_crashed_in_a_commit_is_not_believed(
     store = settings.store.model_copy(update={"database": url})
     hold = await open_hold(settings.model_copy(update={"store": store}), city)
     server, database = Server(url), hold.core.database
+    await _writes_late(server)
     await hold.accept(acceptance("T0"))
     names: list[str] = []
     begin, commit = database.kind.begin, AsyncConnection.commit
