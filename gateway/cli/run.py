@@ -65,19 +65,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         in_force = newest, prepared(newest)
 
     shared = {kept.name: unix_socket(kept) for kept in settings.milter.listeners if kept.path is not None}
-    log.info(
-        "civicgate starts",
-        listeners=",".join(
-            [
-                *(f"{listener.name}={listener.address}" for listener in settings.listeners),
-                *(f"{listener.name}={listener.address}" for listener in settings.milter.listeners),
-            ]
-        ),
-        metrics=str(settings.metrics.address),
-        console=settings.console.url if settings.console.enabled else "",
-        next_hop=str(settings.next_hop.address),
-        rules=len(in_force[1][0].rules),
-    )
+    _say_what_starts(log, settings, len(in_force[1][0].rules))
     parent = Parent(
         settings=settings,
         work=work,
@@ -94,6 +82,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
                 kept.path.unlink(missing_ok=True)
     log.info("civicgate has stopped")
     return code
+
+
+def _say_what_starts(log: Any, settings: Settings, rules: int) -> None:
+    listeners = [f"{one.name}={one.address}" for one in settings.listeners]
+    listeners += [f"{one.name}={one.address}" for one in settings.milter.listeners]
+    log.info(
+        "civicgate starts",
+        listeners=",".join(listeners),
+        metrics=str(settings.metrics.address),
+        console=settings.console.url if settings.console.enabled else "",
+        next_hop=str(settings.next_hop.address),
+        rules=rules,
+    )
 
 
 def _share_metrics(directory: Path) -> None:

@@ -223,8 +223,7 @@ async def test_a_server_that_crashed_in_a_commit_is_not_believed(
 ) -> None:
     """Regression: the lost transaction's number was another's by then, «committed»: a 250 for mail that was nowhere."""
     url = own_cluster.url(await asyncio.to_thread(own_cluster.create))
-    store = settings.store.model_copy(update={"database": url})
-    hold = await open_hold(settings.model_copy(update={"store": store}), city)
+    hold = await open_hold(on(settings, url), city)
     server, database = Server(url), hold.core.database
     await _writes_late(server)
     await hold.accept(acceptance("T0"))
@@ -264,8 +263,7 @@ async def test_a_crash_after_the_commit_is_no_451(
 ) -> None:
     """The server is not believed, but the message is there: accepted, and not sent twice."""
     url = own_cluster.url(await asyncio.to_thread(own_cluster.create))
-    store = settings.store.model_copy(update={"database": url})
-    hold = await open_hold(settings.model_copy(update={"store": store}), city)
+    hold = await open_hold(on(settings, url), city)
     commit = AsyncConnection.commit
 
     async def late(connection: AsyncConnection) -> None:
