@@ -6,13 +6,12 @@ is killed: start it from the main thread.
 
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from obstore import exceptions
 from obstore.store import S3Store
 
 from gateway.settings import StoreSettings
+from tests.ports import free_ports
 
 ACCESS, SECRET = "AKCIVICGATE", "never-in-a-log-line"
 BUCKET = "mail"
@@ -50,7 +50,7 @@ class ObjectServer:
         )
         self._process: subprocess.Popen[bytes] | None = None
         for more in (True, True, False):
-            self._ports = _free_ports(8)
+            self._ports = free_ports(8)
             self.endpoint = f"http://127.0.0.1:{self._ports[0]}"
             try:
                 self.start()
@@ -141,14 +141,6 @@ class ObjectServer:
             s3_credentials_file=self.credentials,
             key_file=folder / "body.key",
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from playwright.sync_api import Page, sync_playwright
 from tests.browser.chrome import ARGUMENTS, CHROMIUM
 from tests.e2e import fixtures
 from tests.e2e.postfix import installed, running_postfix
-from tests.e2e.running import CityGateway, Nursery, Sink, free_ports, running_city, said, transact, until
+from tests.e2e.running import CityGateway, Nursery, Sink, running_city, said, transact, until
+from tests.ports import free_ports
 from tests.postgresql import Cluster, programs
 
 pytestmark = [

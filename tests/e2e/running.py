@@ -23,21 +23,13 @@ from typing import Any, TypeVar
 from ruamel.yaml import YAML
 
 from tests import pace
+from tests.ports import free_ports, is_free
 from tests.serving import MailServer, Received
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "rules"
 T = TypeVar("T")
 DIRECTORY = ROOT / "config" / "directory.yaml"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports: list[int] = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def until(look: Callable[[], T], seconds: float = 15.0, what: str = "") -> T:
@@ -219,12 +211,17 @@ class CityGateway:
         return self
 
     def wait_until_up(self, seconds: float = 90.0) -> None:
-        """Until there is a greeting. Raises AssertionError with the log when there is none."""
+        """Until every listener answers. Raises AssertionError with the log when one does not."""
         deadline = time.monotonic() + pace.seconds(seconds)
-        while not greets(self.port):
+        while not (greets(self.port) and all(answers(where) for where in self.beside)):
             assert self.nursery.code(self.pid) is None, f"the gateway ended:\n{self.log}"
             assert time.monotonic() < deadline, f"the gateway does not answer:\n{self.log}"
             time.sleep(0.02)
+
+    @property
+    def beside(self) -> list[str]:
+        """Addresses of the milter listeners, which a worker opens after those for SMTP."""
+        return [listener["address"] for listener in self.values.get("milter", {}).get("listeners", [])]
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
         """Signal the parent; the exit code."""
@@ -354,17 +351,6 @@ def own_octets(received: bytes) -> bytes:
     return received[end:]
 
 
-def is_free(port: int) -> bool:
-    """Whether a new process could listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 def greets(port: int) -> bool:
     """Whether an SMTP server greets there."""
     try:
@@ -373,6 +359,19 @@ def greets(port: int) -> bool:
             return probe.recv(4).startswith(b"220")
     except OSError:
         return False
+
+
+def answers(address: str) -> bool:
+    """Whether a server takes connections there: «127.0.0.1:port» or «unix:path»."""
+    kind, _, rest = address.rpartition(":")
+    family = socket.AF_UNIX if kind == "unix" else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(rest if kind == "unix" else (kind, int(rest)))
+        except OSError:
+            return False
+        return True
 
 
 def children_of(pid: int) -> list[int]:

@@ -17,7 +17,8 @@ import httpx2
 import pytest
 
 from tests.e2e.letters import CLERK, MAYOR, letter, mark
-from tests.e2e.running import CityGateway, Nursery, Sink, city_gateway, free_ports, running_city, until
+from tests.e2e.running import CityGateway, Nursery, Sink, city_gateway, running_city, until
+from tests.ports import free_ports
 
 PASSWORD = "three wooden bridges"
 ADMIN = "it-director@city.example"

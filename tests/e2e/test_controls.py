@@ -102,7 +102,11 @@ def test_an_exception_lets_a_large_message_through_until_it_is_revoked(city: Cit
                 code, text = client.rcpt(recipient)
             return said(code, text)
 
-    until(lambda: declared(len(content)).startswith("250"), 5, "the exception does not count")
+    def says(answer: str) -> bool:
+        """Each worker reads exceptions for itself, and the kernel chooses which of the two answers."""
+        return all(declared(len(content)).startswith(answer) for _ in range(16))
+
+    until(lambda: says("250"), 5, "the exception does not count")
     assert city.send(sender, [recipient], content).startswith("250 2.0.0 queued as SINK1")
     assert own_octets(sink.wait(named(name))[0].content) == content
     assert declared(61 * MEGABYTE).startswith("552 5.3.4"), "larger than the exception allows"
@@ -110,7 +114,7 @@ def test_an_exception_lets_a_large_message_through_until_it_is_revoked(city: Cit
         client.mail(CLERK, (f"SIZE={len(content)}",))
         assert client.rcpt(recipient)[0] != 250, "another sender's"
     city.cli("exception", "revoke", ident)
-    until(lambda: declared(len(content)).startswith("552 5.3.4"), 5, "the revoked exception still counts")
+    until(lambda: says("552 5.3.4"), 5, "the revoked exception still counts")
 
 
 # --- city-wide lists -----------------------------------------------------------------------------------------------

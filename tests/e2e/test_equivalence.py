@@ -20,8 +20,9 @@ import pytest
 from tests.e2e.letters import Certificate, certificate
 from tests.e2e.many import INSIDE, Mail, every_message
 from tests.e2e.postfix import installed, open_folder, running_postfix
-from tests.e2e.running import RULES, CityGateway, Nursery, Sink, free_ports, running_city, said
+from tests.e2e.running import RULES, CityGateway, Nursery, Sink, running_city, said
 from tests.e2e.test_controls import switched
+from tests.ports import free_ports
 from tests.serving import Received
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not installed(), reason="Postfix is not installed, or not root")]

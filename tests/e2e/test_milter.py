@@ -11,7 +11,8 @@ import pytest
 
 from tests.e2e.letters import CLERK, MAYOR, certificate, letter, mark, named
 from tests.e2e.postfix import Postfix, installed, open_folder, running_postfix
-from tests.e2e.running import CityGateway, Nursery, Sink, free_ports, running_city, said, until
+from tests.e2e.running import CityGateway, Nursery, Sink, running_city, said, until
+from tests.ports import free_ports
 from tests.serving import Received
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not installed(), reason="Postfix is not installed, or not root")]

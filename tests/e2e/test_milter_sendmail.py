@@ -14,7 +14,8 @@ import pytest
 from tests.e2e import sendmail
 from tests.e2e.letters import CLERK, MAYOR, certificate, letter, mark
 from tests.e2e.postfix import open_folder
-from tests.e2e.running import CityGateway, Nursery, Sink, free_ports, running_city, said, until
+from tests.e2e.running import CityGateway, Nursery, Sink, running_city, said, until
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.real
 

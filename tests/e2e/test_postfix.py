@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.postfix import Postfix, installed, running_postfix
-from tests.e2e.running import CityGateway, Nursery, Sink, free_ports, running_city, said, transact, until
+from tests.e2e.running import CityGateway, Nursery, Sink, running_city, said, transact, until
+from tests.ports import free_ports
 from tests.serving import Received
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not installed(), reason="Postfix is not installed, or not root")]

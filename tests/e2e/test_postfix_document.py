@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.postfix import installed, running_postfix
-from tests.e2e.running import Nursery, Sink, city_gateway, free_ports, said, transact
+from tests.e2e.running import Nursery, Sink, city_gateway, said, transact
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not installed(), reason="Postfix is not installed, or not root")]
 

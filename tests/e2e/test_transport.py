@@ -16,7 +16,8 @@ import pytest
 from gateway.app import Gateway
 from tests.e2e.letters import letter, mark
 from tests.e2e.postfix import installed, running_postfix
-from tests.e2e.running import free_ports, until
+from tests.e2e.running import until
+from tests.ports import free_ports
 from tests.serving import Client, MailServer, prepare, running, settings_for
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"

@@ -17,7 +17,8 @@ import pytest
 from tests import pace
 from tests.e2e.letters import CLERK, MAYOR, attached, letter
 from tests.e2e.postfix import open_folder
-from tests.e2e.running import CityGateway, Nursery, children_of, free_ports, running_city, until
+from tests.e2e.running import CityGateway, Nursery, children_of, running_city, until
+from tests.ports import free_ports
 
 pytestmark = [
     pytest.mark.real,

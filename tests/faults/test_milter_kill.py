@@ -11,9 +11,10 @@ import pytest
 
 from tests.e2e.letters import certificate
 from tests.e2e.postfix import installed, open_folder, running_postfix
-from tests.e2e.running import Nursery, Sink, free_ports, running_city, until
+from tests.e2e.running import Nursery, Sink, running_city, until
 from tests.faults.load import Load, under_load
 from tests.faults.test_kill import CLIENTS, KINDS, ONE, RULES, TWO, examine, kill
+from tests.ports import free_ports
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,8 +8,9 @@ import pytest
 
 from gateway.wire.milter import Step
 from tests.e2e.letters import MAYOR, attached, letter, mark
-from tests.e2e.running import RULES, Nursery, children_of, free_ports, running_city, until
+from tests.e2e.running import RULES, Nursery, children_of, running_city, until
 from tests.e2e.test_controls import switched
+from tests.ports import free_ports
 from tests.unit.front.asking import Asking
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import free_ports
+from tests.ports import free_ports
 from tests.serving import Client, MailServer, prepare, running, settings_for
 
 CONTENT = b"Subject: x\r\n\r\nhello\r\n"

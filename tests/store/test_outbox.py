@@ -3,7 +3,6 @@
 import asyncio
 import email
 import smtplib
-import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from email import policy
@@ -33,6 +32,7 @@ from gateway.model.reply import Reply
 from gateway.model.verdict import Transform, TransformKind
 from gateway.settings import Settings
 from tests.pace import until
+from tests.ports import free_port
 
 Make = Callable[..., Acceptance]
 OK = Reply.of(250, "2.0.0", "ok")
@@ -498,9 +498,7 @@ class Mailbox:
 @pytest.fixture
 def mailbox() -> Iterator[tuple[Mailbox, int]]:
     """A real SMTP server on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     handler = Mailbox()
     controller = Controller(handler, hostname="127.0.0.1", port=port)
     controller.start()

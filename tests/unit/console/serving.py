@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from gateway.settings import Settings
 from gateway.store import tables
 from gateway.store.events import Actor
 from gateway.store.sealing import Seal
+from tests.ports import free_port
 
 TEMPLATES = Path("config/templates").resolve()
 PASSWORD = "three wooden bridges"
@@ -149,12 +149,6 @@ class Quiet(uvicorn.Server):
     def capture_signals(self) -> Any:
         """None."""
         yield
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def settings_for(folder: Path, **console: Any) -> Settings:

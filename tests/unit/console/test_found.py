@@ -25,7 +25,8 @@ from gateway.settings import OidcSettings, Settings
 from gateway.store.events import Actor
 from gateway.store.tables import held
 from tests.browser.town import CABLE, CLERK, GARDENER, HERALD, MANAGER, PARK, Town, town
-from tests.unit.console.serving import NO_TLS, Quiet, free_port
+from tests.ports import free_port
+from tests.unit.console.serving import NO_TLS, Quiet
 from tests.unit.console.visiting import visitor
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -19,7 +19,8 @@ from joserfc.jwk import OctKey, RSAKey
 
 from gateway.console.provider import Provider, ProviderError, UntrustedError
 from gateway.settings import OidcSettings
-from tests.unit.console.serving import CLERK, DORA, TESTER, Browser, Served, free_port, serving
+from tests.ports import free_port
+from tests.unit.console.serving import CLERK, DORA, TESTER, Browser, Served, serving
 
 NODE = Path("tests/node").resolve()
 SECRET = "a-secret-of-the-tests"

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from gateway.deliver import NextHop
 from gateway.errors import NextHopError
 from gateway.settings import Endpoint, NextHopSettings
+from tests.ports import free_port
 from tests.unit.deliver.scripted import CLIENT, relay
 
 SINK = shutil.which("smtp-sink", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -27,9 +27,7 @@ async def sink() -> AsyncIterator[Starter]:
     hops: list[NextHop] = []
 
     async def starter(*flags: str, **settings: object) -> NextHop:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         user = ("-u", "root") if os.geteuid() == 0 else ()
         process = await asyncio.create_subprocess_exec(
             str(SINK), *user, *flags, f"127.0.0.1:{port}", "100", stderr=asyncio.subprocess.DEVNULL

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import socket
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pytest
 from deploy.dev.clamd import TINY_DATABASE, clamd_program, running_clamd
 from gateway.checks.virus import VirusScanner
 from gateway.settings import ClamdSettings
+from tests.ports import free_port
 
 MakeScanner = Callable[..., VirusScanner]
 
@@ -27,21 +27,14 @@ class Clamd:
 
 
 @pytest.fixture(scope="session")
-def clamd(tmp_path_factory: pytest.TempPathFactory, free_port: int) -> Iterator[Clamd]:
+def clamd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clamd]:
     """A running clamd with the shipped configuration."""
     if clamd_program() is None:
         pytest.skip("clamd is not installed")
     directory = tmp_path_factory.mktemp("clamd")
-    with running_clamd(directory, database=TINY_DATABASE, tcp_port=free_port) as path:
-        yield Clamd(f"unix:{path}", f"127.0.0.1:{free_port}")
-
-
-@pytest.fixture(scope="session")
-def free_port() -> int:
-    """A TCP port on the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    port = free_port()
+    with running_clamd(directory, database=TINY_DATABASE, tcp_port=port) as path:
+        yield Clamd(f"unix:{path}", f"127.0.0.1:{port}")
 
 
 @pytest.fixture

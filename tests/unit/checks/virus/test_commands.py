@@ -9,6 +9,7 @@ from deploy.dev.clamd import ClamdNotStartedError, running_clamd
 from gateway.checks.virus.commands import ask
 from gateway.checks.virus.place import parse_place
 from gateway.errors import ControlError
+from tests.ports import free_port
 from tests.unit.checks.virus.conftest import Clamd
 
 
@@ -29,9 +30,9 @@ def test_others_are_not_for_us(clamd: Clamd) -> None:
         ask(parse_place(clamd.unix), "shutdown", 5.0)
 
 
-def test_nobody_there(tmp_path: Path, free_port: int) -> None:
+def test_nobody_there(tmp_path: Path) -> None:
     """No clamd is «unavailable»."""
-    for address in (f"unix:{tmp_path}/none", f"127.0.0.1:{free_port + 9}"):
+    for address in (f"unix:{tmp_path}/none", f"127.0.0.1:{free_port()}"):
         with pytest.raises(ControlError) as raised:
             ask(parse_place(address), "ping", 1.0)
         assert raised.value.reason == "unavailable"

@@ -17,6 +17,7 @@ from gateway.checks.virus.breaker import State
 from gateway.checks.virus.scanner import CHUNK
 from gateway.errors import ControlError
 from gateway.spool import SpooledMessage
+from tests.ports import free_port
 from tests.unit.checks.virus.conftest import Clamd, MakeScanner
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -170,9 +171,9 @@ async def test_back_pressure(make_scanner: MakeScanner) -> None:
 
 
 @pytest.mark.parametrize("way", ["unix", "tcp"])
-async def test_nobody_there(make_scanner: MakeScanner, tmp_path: Path, free_port: int, way: str) -> None:
+async def test_nobody_there(make_scanner: MakeScanner, tmp_path: Path, way: str) -> None:
     """No socket file, nobody on the port: unavailable at once."""
-    address = f"unix:{tmp_path / 'none'}" if way == "unix" else f"127.0.0.1:{free_port + 7}"
+    address = f"unix:{tmp_path / 'none'}" if way == "unix" else f"127.0.0.1:{free_port()}"
     scanner = make_scanner(address)
     assert await reason(scanner) == "unavailable"
     assert not await scanner.ping()

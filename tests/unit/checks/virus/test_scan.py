@@ -19,6 +19,7 @@ from gateway.model.finding import Check, Finding
 from gateway.settings import ClamdSettings
 from gateway.spool import SpooledMessage
 from tests import pace
+from tests.ports import free_port
 from tests.unit.checks.virus.conftest import Clamd, MakeScanner
 
 pytestmark = pytest.mark.real
@@ -221,10 +222,10 @@ async def test_archive_limits(
 
 
 @pytest.fixture(scope="module")
-def small_limits(tmp_path_factory: pytest.TempPathFactory, free_port: int, clamd: Clamd) -> Iterator[Clamd]:
+def small_limits(tmp_path_factory: pytest.TempPathFactory, clamd: Clamd) -> Iterator[Clamd]:
     """A clamd whose size limits are a hundredth of the shipped ones, and like those equal to each other."""
     del clamd  # only to skip where clamd is not installed
-    port = free_port + 1
+    port = free_port()
     changes = {"StreamMaxLength": "2M", "MaxFileSize": "6M", "MaxScanSize": "6M", "PCREMaxFileSize": "6M"}
     directory = tmp_path_factory.mktemp("small")
     with running_clamd(directory, database=TINY_DATABASE, tcp_port=port, changes=changes) as path:
