@@ -27,12 +27,22 @@ _STALE_SECONDS = 3600.0
 class SpooledMessage:
     """An immutable message. ``buffer`` is ``bytes`` when it is small, a read-only map of the file when not."""
 
-    __slots__ = ("_fd", "_sha256", "buffer", "path", "size")
+    __slots__ = ("_fd", "_sha256", "buffer", "disciplined", "path", "size")
 
-    def __init__(self, buffer: bytes | mmap.mmap, size: int, path: Path | None = None, fd: int = -1) -> None:
+    def __init__(
+        self,
+        buffer: bytes | mmap.mmap,
+        size: int,
+        path: Path | None = None,
+        fd: int = -1,
+        *,
+        disciplined: bool = False,
+    ) -> None:
         self.buffer = buffer
         self.size = size
         self.path = path
+        self.disciplined = disciplined
+        """True: it is known to have no line end but CRLF, and no NUL."""
         self._fd = fd
         self._sha256 = ""
 
@@ -142,11 +152,12 @@ class SpoolWriter:
             self._to_file()
         self._write(data)
 
-    def close(self) -> SpooledMessage:
-        """The finished message."""
+    def close(self, *, disciplined: bool = False) -> SpooledMessage:
+        """The finished message. ``disciplined``: all that was written has kept the line discipline of SMTP."""
         if self._fd < 0:
             parts = self._parts
-            return SpooledMessage(parts[0] if len(parts) == 1 else b"".join(parts), self.size)
+            content = parts[0] if len(parts) == 1 else b"".join(parts)
+            return SpooledMessage(content, self.size, disciplined=disciplined)
         fd, self._fd = self._fd, -1
         try:
             buffer = mmap.mmap(fd, self.size, access=mmap.ACCESS_READ)
@@ -154,7 +165,7 @@ class SpoolWriter:
             os.close(fd)
             self._path.unlink(missing_ok=True)
             raise StoreError(f"spool: cannot map {self._path}: {error}") from error
-        return SpooledMessage(buffer, self.size, self._path, fd)
+        return SpooledMessage(buffer, self.size, self._path, fd, disciplined=disciplined)
 
     def abort(self) -> None:
         """Forget everything."""

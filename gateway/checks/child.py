@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.checks.confine import confine
 from gateway.checks.handout import Handed, Handout
@@ -65,6 +65,14 @@ class Depth(IntEnum):
     """And at the words in pictures."""
 
 
+class Manner(NamedTuple):
+    """How one message is read."""
+
+    depth: Depth
+    disciplined: bool
+    """See :class:`gateway.checks.passive.Means`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What an inspection is to look for and how: sent once, for it is larger than many a message."""
@@ -80,7 +88,7 @@ _compiled: dict[str, tuple[Scanner, Terms]] = {}
 
 
 def inspect_as_told(
-    buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None, depth: "Depth", file: int = -1
+    buffer: Buffer, envelope: Envelope, key: str, terms: Terms | None, manner: "Manner", file: int = -1
 ) -> tuple[tuple[Finding, ...], Handed]:
     """:func:`gateway.checks.passive.inspect` on the terms that were sent with ``key``, compiled once.
 
@@ -93,10 +101,11 @@ def inspect_as_told(
     scanner, known = _compiled[key]
     settings = known.settings
     out = Handout(settings.rescan_octets, settings.rescan_files, file) if file >= 0 else None
-    readers = _readers() if depth else None
+    readers = _readers() if manner.depth else None
     asked = settings.ocr and Check.CONTENT in known.questions.checks and known.questions.types
-    pictures = depth >= Depth.PICTURES if asked else None
-    means = Means(readers=partial(readers, out=out, pictures=pictures) if readers else None, out=out)
+    pictures = manner.depth >= Depth.PICTURES if asked else None
+    opening = partial(readers, out=out, pictures=pictures) if readers else None
+    means = Means(readers=opening, disciplined=manner.disciplined, out=out)
     items = inspect(buffer, envelope, known.questions, scanner, settings, means)
     return items, out.done() if out is not None else Handed()
 

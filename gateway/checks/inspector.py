@@ -15,7 +15,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gateway.checks import hosts, tags
 from gateway.checks.apart import Apart
-from gateway.checks.child import Depth, Terms, inspect_as_told
+from gateway.checks.child import Depth, Manner, Terms, inspect_as_told
 from gateway.checks.inside import NeedsPicturesError, NeedsReader, elsewhere
 from gateway.checks.lanes import NOT_FREE, Lane
 from gateway.checks.passive import CANDIDATES_CAPPED, PASSIVE, Means, inspect
@@ -39,8 +39,13 @@ INLINE_TAGS = 4000
 """Signs «<» in a message read on the event loop; ordinary mail has some hundreds, and hostile HTML costs by the tag."""
 INLINE_PARTS = 64
 _INLINE = Means(INLINE_CANDIDATES, elsewhere, INLINE_PARTS)
-_INLINE_ALL_SEEN = replace(_INLINE, out=ELSEWHERE)
-"""The same, and a message of which clamd may not see everything is looked at in a process."""
+_MEANS = {
+    (disciplined, virus): replace(_INLINE, disciplined=disciplined, out=ELSEWHERE if virus else None)
+    for disciplined in (False, True)
+    for virus in (False, True)
+}
+"""For whether lines are known to be in order, and for whether a message of which clamd may not see everything is looked
+at in a process."""
 _KEPT_SCANNERS = 4
 _MORE = 2
 """Processes that the queue of middling messages may have beyond its own while these are busy for long."""
@@ -178,7 +183,7 @@ class Inspector:
         asked = questions.checks & PASSIVE
         if self._is_light(message):
             try:
-                means = _INLINE if apart is None else _INLINE_ALL_SEEN
+                means = _MEANS[message.disciplined, apart is not None]
                 items = inspect(message.buffer, envelope, questions, scanner, self._settings, means)
             except NeedsReader:
                 pass
@@ -211,7 +216,7 @@ class Inspector:
 
         def arguments(told: str) -> tuple[Any, ...]:
             terms = None if told == key else Terms(scanner.types, scanner.compiled, questions, self._settings)
-            return envelope, key, terms, depth
+            return envelope, key, terms, Manner(depth, message.disciplined)
 
         found: tuple[Finding, ...]
         file = apart.file(message) if apart is not None else -1

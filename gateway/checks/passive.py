@@ -68,6 +68,8 @@ class Means:
     """What reads documents and archives; None: they are told by type and name only."""
     parts: int | None = None
     """More parts than these are read elsewhere (:class:`NeedsReader`)."""
+    disciplined: bool = False
+    """The message is known to have no line end but CRLF, and no NUL: nobody needs to look."""
     out: Handout | None = None
     """Takes what the virus control has to scan apart; None: it does not ask."""
 
@@ -94,7 +96,7 @@ def inspect(
     limits = Limits(
         max_depth=min(settings.max_depth, 200), max_parts=settings.max_parts, max_header_bytes=settings.max_header_bytes
     )
-    message = parse(buffer, limits)
+    message = parse(buffer, limits, disciplined=means.disciplined)
     reading = Reading(buffer, message, settings.max_text)
     if means.parts is not None and len(reading.parts) > means.parts:
         raise NeedsReader

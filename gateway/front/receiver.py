@@ -63,7 +63,7 @@ class Receiver:
             self._keep(self._decoder.finish())
         if self.refusal is None:
             try:
-                return self._writer.close()
+                return self._writer.close(disciplined=True)  # what did not was refused, or was repaired
             except StoreError as error:
                 self._refuse(error.reply)
         return None

@@ -43,11 +43,15 @@ _NO_VALUE = Structured("")
 _DEFAULT_LIMITS = Limits()
 
 
-def parse(buffer: Buffer, limits: Limits = _DEFAULT_LIMITS) -> Message:
-    """Parse a whole message. Never raises for what the buffer holds."""
+def parse(buffer: Buffer, limits: Limits = _DEFAULT_LIMITS, *, disciplined: bool = False) -> Message:
+    """Parse a whole message. Never raises for what the buffer holds.
+
+    ``disciplined``: it is known that all its lines end in CRLF and that no NUL is in it, as SMTP wants it.
+    """
     parser = _Parser(buffer, limits)
     root = parser.part(Span(0, len(buffer)), "", True, "text/plain", ())
-    parser.look_at_line_ends()
+    if not disciplined:
+        parser.look_at_line_ends()
     return Message(root, tuple(parser.defects), line_ending(buffer))
 
 

@@ -58,15 +58,9 @@ class _Look:
 
 
 _BROKEN, _DOT, _DATA_END = 0, 1, 2
-_look = _Look(
-    {
-        rb"\r[^\n]": _BROKEN,
-        rb"[^\r]\n": _BROKEN,
-        rb"\x00": _BROKEN,
-        rb"\r\n\.": _DOT,
-        rb"\r\n\.\r\n": _DATA_END,
-    }
-)
+_BREAKS = {rb"\r[^\n]": _BROKEN, rb"[^\r]\n": _BROKEN, rb"\x00": _BROKEN}
+_look = _Look({**_BREAKS, rb"\r\n\.": _DOT, rb"\r\n\.\r\n": _DATA_END})
+_look_for_breaks = _Look(_BREAKS)
 _look_for_dots = _Look({rb"\r\n\.": _DOT})
 
 
@@ -83,8 +77,8 @@ class LineDiscipline:
     def take(self, data: bytes, *, broken: bool | None = None) -> bytes:
         """The octets to keep: the same object unless something had to be repaired. ``broken``: if it is known."""
         if broken is None:
-            _look(data)
-            broken = _look.broken
+            _look_for_breaks(data)
+            broken = _look_for_breaks.broken
         # at the edges: a CR that belongs to a LF is never cut off from it, so one that stands alone is bare
         if not (broken or data[:1] == b"\n" or data[-1:] == b"\r"):
             return data

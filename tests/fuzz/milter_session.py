@@ -59,9 +59,9 @@ class _Writer(SpoolWriter):
         super().__init__(_folder, "fuzz", 256)
         self.open.add(self)
 
-    def close(self) -> SpooledMessage:
+    def close(self, *, disciplined: bool = False) -> SpooledMessage:
         self.open.discard(self)
-        return super().close()
+        return super().close(disciplined=disciplined)
 
     def abort(self) -> None:
         self.open.discard(self)
