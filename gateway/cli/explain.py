@@ -8,25 +8,28 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.app import load_policy
+from gateway.app import load_policy, own_hostname
 from gateway.checks.inspector import Inspector
 from gateway.checks.virus import VirusScanner
+from gateway.deliver import NextHop
 from gateway.directory import Directory
-from gateway.errors import ClientError, ControlError, OperatorError
+from gateway.errors import ClientError, ControlError, NextHopError, OperatorError
 from gateway.hold import open_hold
 from gateway.model.envelope import Client, Envelope, ExceptionRecord, Recipient
 from gateway.model.finding import Check, ControlFailure, Findings, Questions
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, TransformKind, Verdict
 from gateway.pipeline.membership import Membership
-from gateway.pipeline.recipients import resolve
-from gateway.policy import Explanation, InformationType, Outcome, RuleSet, decide, explain
+from gateway.pipeline.recipients import RELAY_DENIED, mailbox, own_names, resolve, routed
+from gateway.pipeline.trace import header_facts
+from gateway.pipeline.transaction import LOOP, too_large
+from gateway.policy import Explanation, InformationType, Outcome, RuleSet, decide, decide_early, explain
 from gateway.settings import Settings
 from gateway.spool import SpooledMessage
 from gateway.wire.command import PathArgument, parse_path
@@ -51,16 +54,21 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print the explanation. Exit code 0, whatever the verdict."""
     rules, directory, types = load_policy(settings)
     message = SpooledMessage.of(_read(args.file))
-    envelope = _envelope(args, settings, directory)
-    findings = asyncio.run(_findings(message, envelope, rules.questions, types, settings))
+    whole = _envelope(args, settings, directory)
     exceptions = asyncio.run(_exceptions(settings, directory))
     now = datetime.now(UTC)
+    early = _Early(whole, rules, now, exceptions)
+    refused = early.recipients()
+    envelope = replace(whole, recipients=tuple(r for r in whole.recipients if r not in refused) or whole.recipients)
+    findings = asyncio.run(_findings(message, envelope, rules.questions, types, settings))
     verdict = decide(envelope, findings, rules, now, exceptions)
-    explanations = explain(envelope, findings, rules, now, exceptions)
+    explanations = explain(whole, findings, rules, now, exceptions)
+    content = replace(early, envelope=envelope).content(message, settings)
+    report = _Report(whole, findings, verdict, explanations, rules, refused, content, args.all)
     if args.json:
-        print(json.dumps(_as_json(verdict, explanations, findings), indent=2, ensure_ascii=False))
+        print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:
-        for line in _Report(envelope, findings, verdict, explanations, rules, args.all).lines():
+        for line in report.lines():
             print(line)
     return 0
 
@@ -81,14 +89,36 @@ def _envelope(args: argparse.Namespace, settings: Settings, directory: Directory
         inside = Membership(network.internal_networks)(args.client)
     else:
         inside = bool(sender) and network.is_internal(sender)
-    recipients: list[Recipient] = []
-    for given in args.to:
-        found = resolve(_path(given), inside=inside, network=network, directory=directory)
+    paths = [(given, _path(given)) for given in args.to]
+    hosts = _hosts(settings) if any(routed(path.address) for _, path in paths) else ()
+    recipients: dict[str, Recipient] = {}
+    for given, path in paths:
+        found = resolve(path, inside=inside, network=network, directory=directory, hosts=hosts)
+        if found is RELAY_DENIED and not settings.listeners:  # the mail server that asks us has decided that
+            found = resolve(path, inside=True, network=network, directory=directory, hosts=hosts)
         if isinstance(found, Reply):
             raise OperatorError(f"The gateway would refuse {given}, the client being {_SIDE[inside]}: {found}")
-        recipients.append(found)
+        recipients.setdefault(mailbox(found.address), found)
     client = Client(args.client or ("127.0.0.1" if inside else "192.0.2.1"), inside=inside)
-    return Envelope("explain", client, directory.sender(sender), tuple(recipients))
+    return Envelope("explain", client, directory.sender(sender), tuple(recipients.values()))
+
+
+def _hosts(settings: Settings) -> tuple[str, ...]:
+    """What our servers call themselves. The next hop is asked as a start asks it, with EHLO and no more."""
+    hostname = own_hostname(settings)
+    return own_names(hostname, asyncio.run(_next_hop_name(settings, hostname)))
+
+
+async def _next_hop_name(settings: Settings, hostname: str) -> str:
+    next_hop = NextHop(settings.next_hop, hostname)
+    try:
+        return (await next_hop.probe()).name
+    except NextHopError as error:
+        print(f"A route through the next hop's own name would be refused, but its name is not known: {error.detail}",
+              file=sys.stderr)  # fmt: skip
+        return ""
+    finally:
+        await next_hop.close()
 
 
 def _path(given: str) -> PathArgument:
@@ -162,6 +192,39 @@ def _one_by_one(group: RecipientGroup) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class _Early:
+    """What is refused before the end of data, as in :class:`~gateway.pipeline.transaction.Transaction`."""
+
+    envelope: Envelope
+    rules: RuleSet
+    now: datetime
+    exceptions: tuple[ExceptionRecord, ...]
+
+    def recipients(self) -> dict[Recipient, Reply]:
+        """Whom the envelope alone refuses, at RCPT: the others get the message."""
+        replies = ((recipient, self._at(recipient, 0)) for recipient in self.envelope.recipients)
+        return {recipient: reply for recipient, reply in replies if reply is not None}
+
+    def content(self, message: SpooledMessage, settings: Settings) -> Reply | None:
+        """What is said to the content whatever is in it: the gateway's own limits, and rules that come before them."""
+        limit = settings.smtp.max_message_size
+        if message.size <= limit:
+            return LOOP if header_facts(message.buffer).hops > settings.smtp.max_hops else None
+        for threshold in self.rules.size_thresholds:
+            for recipient in self.envelope.recipients if threshold < limit else ():
+                reply = self._at(recipient, threshold + 1)
+                if reply is not None:
+                    return reply
+        return too_large(limit)
+
+    def _at(self, recipient: Recipient, size: int) -> Reply | None:
+        """The refusal of one recipient that is certain after so many octets."""
+        findings = Findings(size, (), (), frozenset(), complete=False)
+        envelope = replace(self.envelope, recipients=(recipient,))
+        return decide_early(envelope, findings, self.rules, self.now, self.exceptions)
+
+
+@dataclass(frozen=True, slots=True)
 class _Report:
     """All that is to be printed."""
 
@@ -170,7 +233,25 @@ class _Report:
     verdict: Verdict
     explanations: tuple[Explanation, ...]
     rules: RuleSet
+    refused: Mapping[Recipient, Reply]
+    """At RCPT."""
+    content: Reply | None
+    """The content's refusal by what comes before the rules."""
     everything: bool
+
+    @property
+    def reply(self) -> Reply:
+        """What the client reads last."""
+        return next(iter(self.refused.values())) if self._nobody else self.content or reply_for(self.verdict)
+
+    @property
+    def _nobody(self) -> bool:
+        return len(self.refused) == len(self.envelope.recipients)
+
+    @property
+    def _groups(self) -> tuple[RecipientGroup, ...]:
+        """Nobody's when the content is not taken."""
+        return () if self._nobody or self.content is not None else self.verdict.groups
 
     def lines(self) -> Iterator[str]:
         """The report, for a person."""
@@ -182,7 +263,7 @@ class _Report:
         yield from ("", "Rules", *self._rules())
         yield from ("", "Outcome", *self._outcome())
         yield from ("", "Reply to the client")
-        for row in reply_for(self.verdict).encode().decode("utf-8", "replace").splitlines():
+        for row in self.reply.encode().decode("utf-8", "replace").splitlines():
             yield f"  {row}"
 
     def _found(self) -> list[str]:
@@ -209,7 +290,11 @@ class _Report:
             yield f"  {quiet} more do not fire" + ("" if self.everything else " (--all shows them)")
 
     def _outcome(self) -> Iterator[str]:
-        for group in self.verdict.groups:
+        for recipient, reply in self.refused.items():
+            yield f"  <{recipient.address}>: refused at RCPT: {reply}"
+        if self.content is not None and not self._nobody:
+            yield "  the content is refused, whatever the rules say"
+        for group in self._groups:
             to = ", ".join(f"<{recipient.address}>" for recipient in group.recipients)
             changes = ", ".join(transform.kind for transform in group.transforms)
             yield f"  {to}: {group.disposition}" + (f", changed: {changes}" if changes else "")
@@ -217,32 +302,31 @@ class _Report:
                 who = order.asked or "the fallback role"
                 yield f"    held in «{order.queue}» for {who}: {order.reason}"
 
+    def as_json(self) -> dict[str, Any]:
+        """The report, for a program."""
+        return {
+            "reply": _reply_json(self.reply),
+            "refused": [{"recipient": to.address, "reply": _reply_json(said)} for to, said in self.refused.items()],
+            "failures": [{"check": f.check, "reason": f.reason, "detail": f.detail} for f in self.findings.failures],
+            "findings": [
+                {"check": f.check, "kind": f.kind, "part": f.part, "count": f.count, "evidence": f.evidence}
+                for f in self.findings.items
+            ],
+            "groups": [
+                {
+                    "recipients": [recipient.address for recipient in group.recipients],
+                    "disposition": group.disposition,
+                    "transforms": [transform.kind for transform in group.transforms],
+                    "queues": [order.queue for order in group.holds],
+                }
+                for group in self._groups
+            ],
+            "rules": [
+                {"rule": one.rule, "recipient": one.recipient, "outcome": one.outcome, "why": list(one.lines()[1:])}
+                for one in self.explanations
+            ],
+        }
 
-def _as_json(verdict: Verdict, explanations: tuple[Explanation, ...], findings: Findings) -> dict[str, Any]:
-    reply = reply_for(verdict)
-    return {
-        "reply": {"code": reply.code, "enhanced": reply.enhanced, "lines": list(reply.lines)},
-        "failures": [{"check": f.check, "reason": f.reason, "detail": f.detail} for f in findings.failures],
-        "findings": [
-            {"check": f.check, "kind": f.kind, "part": f.part, "count": f.count, "evidence": f.evidence}
-            for f in findings.items
-        ],
-        "groups": [
-            {
-                "recipients": [recipient.address for recipient in group.recipients],
-                "disposition": group.disposition,
-                "transforms": [transform.kind for transform in group.transforms],
-                "queues": [order.queue for order in group.holds],
-            }
-            for group in verdict.groups
-        ],
-        "rules": [
-            {
-                "rule": one.rule,
-                "recipient": one.recipient,
-                "outcome": one.outcome,
-                "why": list(one.lines()[1:]),
-            }
-            for one in explanations
-        ],
-    }
+
+def _reply_json(reply: Reply) -> dict[str, Any]:
+    return {"code": reply.code, "enhanced": reply.enhanced, "lines": list(reply.lines)}

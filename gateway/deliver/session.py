@@ -113,4 +113,4 @@ class Session:
         reply = await connection.command(f"HELO {self._hostname}\r\n".encode("ascii"), "HELO")
         if not reply.positive:
             raise NextHopError(f"the next hop answers HELO with {reply}")
-        return Capabilities(secure=secure)
+        return Capabilities.of(reply, secure=secure)

@@ -39,6 +39,11 @@ def resolve(
     return Recipient(address, direction, path.parameters, directory.lists_of(address))
 
 
+def own_names(hostname: str, next_hop: str) -> tuple[str, ...]:
+    """``hosts`` for :func:`resolve`: what the gateway and the server behind it call themselves (``""``: not known)."""
+    return hostname.lower(), next_hop, "localhost"
+
+
 def routed(address: str) -> bool:
     """Whether a server whose own domain it is would send it on to where the local part says."""
     return not _ROUTING.isdisjoint(unquoted(address.rpartition("@")[0]))

@@ -17,7 +17,7 @@ from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
 from gateway.pipeline.mishap import mishap
 from gateway.pipeline.outlet import Outlet
-from gateway.pipeline.recipients import RELAY_DENIED, mailbox, resolve
+from gateway.pipeline.recipients import RELAY_DENIED, mailbox, own_names, resolve
 from gateway.pipeline.released import known_again, may_pass
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts, header_facts
@@ -150,7 +150,7 @@ class Transaction:
     def _resolve(self, path: PathArgument, *, inside: bool) -> Recipient | Reply:
         services = self._services
         behind = services.next_hop.capabilities
-        hosts = (services.hostname.lower(), behind.name if behind is not None else "", "localhost")
+        hosts = own_names(services.hostname, behind.name if behind is not None else "")
         network = self._settings.network
         return resolve(path, inside=inside, network=network, directory=services.directory, hosts=hosts)
 

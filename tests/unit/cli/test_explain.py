@@ -1,9 +1,13 @@
 """``civicgate explain`` with the shipped rules, a message for each control: what, why."""
 
+import contextlib
 import functools
 import io
 import json
+import re
 import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,8 @@ from gateway.checks import inspector
 from gateway.checks.scanner import Scanner
 from gateway.cli import explain as module
 from gateway.cli.main import main
+from gateway.pipeline.recipients import ROUTED
+from gateway.pipeline.transaction import LOOP
 from gateway.settings import Settings
 
 SSN, CARD = "536-90-4399", "4111 1111 1111 1111"
@@ -103,7 +109,7 @@ def test_each_control_is_explained(explain: Explain, message: str, words: tuple[
         assert part in out, out
     code, plain, _ = explain(message, *words, "--json", "--all")
     read = json.loads(plain)
-    assert set(read) == {"reply", "failures", "findings", "groups", "rules"}
+    assert set(read) == {"reply", "refused", "failures", "findings", "groups", "rules"}
     _, everything, _ = explain(message, *words, "--all")
     for text in (out, plain, everything):
         for number in (SSN, SSN.replace("-", ""), CARD, CARD.replace(" ", "")):
@@ -164,6 +170,147 @@ def test_what_the_gateway_refuses_is_not_explained_as_passing(explain: Explain, 
     code, out, err = explain(HEAD + "\r\nhello\r\n", "--from", "clerk@city.example", "--to", written)
     assert (code, out) == (1, "")
     assert reply in err
+
+
+class _Server:
+    """A next hop that says EHLO and QUIT, in a thread; it keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> "_Server":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self._socket.accept()
+                with peer, peer.makefile("rb") as lines:
+                    peer.sendall(b"220 mail.city.example ESMTP\r\n")
+                    for line in lines:
+                        self.said.append(line)
+                        peer.sendall(b"250 Mail.City.example greets\r\n")
+
+
+@pytest.mark.parametrize("front", ["smtp", "milter"])
+@pytest.mark.parametrize("host", ["mail.CITY.example", "gate.city.example", "localhost"])
+def test_a_route_through_a_server_of_ours_is_refused_as_the_gateway_refuses_it(
+    explain: Explain, tmp_path: Path, host: str, front: str
+) -> None:
+    """It said pass where the gateway says 550: it did not know what the next hop and the gateway call themselves."""
+    with _Server() as server, (tmp_path / "gateway.yaml").open("a", encoding="utf-8") as config:
+        config.write(f"next_hop: {{address: '127.0.0.1:{server.port}'}}\nsmtp: {{hostname: gate.city.example}}\n")
+        if front == "milter":
+            config.write("listeners: []\nmilter: {listeners: [{name: beside, address: '127.0.0.1:11900'}]}\n")
+        config.flush()
+        for local in ("everyone%city.example", "city.example!everyone", '"everyone@city.example"'):
+            words = ("--from", "clerk@city.example", "--to", f"{local}@{host}")
+            code, out, err = explain(HEAD + "\r\nhello\r\n", *words)
+            assert (code, out) == (1, "")
+            assert err.endswith(f"{ROUTED}\n")
+        said = len(server.said)
+        code, out, err = explain(HEAD + "\r\nhello\r\n", *OUT[:3], "100%wool@elsewhere.example")
+        assert (code, err) == (0, "")
+        assert "<100%wool@elsewhere.example>: pass" in out
+        assert len(server.said) > said
+        said = len(server.said)
+        assert explain(HEAD + "\r\nhello\r\n", *OUT)[0] == 0
+    assert len(server.said) == said, "asked for nothing"
+    assert {line.split()[0] for line in server.said} <= {b"EHLO", b"QUIT"}
+
+
+def test_a_next_hop_that_cannot_be_asked_is_told(explain: Explain, tmp_path: Path) -> None:
+    """Nobody is left in the belief that a route through its name passes."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with (tmp_path / "gateway.yaml").open("a", encoding="utf-8") as config:
+        config.write(f"next_hop: {{address: '127.0.0.1:{port}'}}\n")
+    code, out, err = explain(HEAD + "\r\nhello\r\n", *OUT[:3], "everyone%city.example@mail.city.example")
+    assert code == 0
+    assert "mail.city.example>: " in out
+    assert err.startswith("A route through the next hop's own name would be refused, but its name is not known: ")
+
+
+def test_a_mail_server_that_asks_has_decided_who_may_relay(explain: Explain, tmp_path: Path) -> None:
+    """With milter listeners alone, somebody who logged in from outside is not refused by the gateway."""
+    with (tmp_path / "gateway.yaml").open("a", encoding="utf-8") as config:
+        config.write("listeners: []\nmilter: {listeners: [{name: beside, address: '127.0.0.1:11900'}]}\n")
+    code, out, err = explain(HEAD + "\r\nhello\r\n", *OUT, "--client", "192.0.2.9")
+    assert (code, err) == (0, "")
+    assert "<x@other.example>: pass" in out
+
+
+EARLY = """
+id: nobody
+title: Nothing for nobody
+source: [milwaukee/encrypted-email]
+when: {recipient: {address: nobody@city.example}}
+then: {reject: {code: 550, enhanced: 5.1.1, text: "Nobody is here"}}
+cases:
+  - it: refuses
+    message: {from: a@city.example, to: nobody@city.example, text: x}
+    expect: {disposition: reject}
+  - it: leaves
+    message: {from: a@city.example, to: b@city.example, text: x}
+    expect: {disposition: pass}
+"""
+REFUSED = "550 5.1.1 Nobody is here. Policy milwaukee/encrypted-email [nobody]"
+
+
+def _only(tmp_path: Path, rule: str, more: str = "") -> None:
+    """The settings with this one rule in place of all."""
+    folder = tmp_path / "one"
+    folder.mkdir()
+    (folder / "one.yaml").write_text(rule, "utf-8")
+    config = tmp_path / "gateway.yaml"
+    shown = re.sub(r"rules: [^,]+,", f"rules: {folder},", config.read_text("utf-8"))
+    config.write_text(shown + more, "utf-8")
+
+
+def test_who_is_refused_at_rcpt_does_not_refuse_the_others(explain: Explain, tmp_path: Path) -> None:
+    """The gateway refuses one recipient and takes the message for the other; named twice is named once."""
+    _only(tmp_path, EARLY)
+    to = ("--to", "nobody@city.example", "--to", "clerk@city.example", "--to", "clerk@CITY.example")
+    code, out, err = explain(HEAD + "\r\nhello\r\n", "--from", "a@city.example", *to)
+    assert (code, err) == (0, "")
+    assert f"Outcome\n  <nobody@city.example>: refused at RCPT: {REFUSED}\n  <clerk@city.example>: pass\n" in out
+    assert out.endswith("Reply to the client\n  250 (the next hop's reply)\n")
+    read = json.loads(explain(HEAD + "\r\nhello\r\n", "--from", "a@city.example", *to, "--json")[1])
+    assert [row["recipient"] for row in read["refused"]] == ["nobody@city.example"]
+    assert [group["recipients"] for group in read["groups"]] == [["clerk@city.example"]]
+    code, out, _ = explain(HEAD + "\r\nhello\r\n", "--from", "a@city.example", *to[:2])
+    assert out.endswith(f"Reply to the client\n  {REFUSED}\n")
+    assert ": reject" not in out
+
+
+@pytest.mark.parametrize(
+    ("more", "message", "reply"),
+    [
+        ("smtp: {max_message_size: 200 B}\n", HEAD + "\r\n" + "x" * 200 + "\r\n",
+         "552 5.3.4 The message is larger than this gateway takes (200 octets)"),
+        ("", "Received: by a.example\r\n" * 101 + "\r\nhello\r\n", str(LOOP)),
+    ],
+    ids=["size", "loop"],
+)  # fmt: skip
+def test_the_gateways_own_limits_come_before_the_rules(
+    explain: Explain, tmp_path: Path, more: str, message: str, reply: str
+) -> None:
+    """What no rule refuses the gateway may refuse all the same; it said that it would pass."""
+    _only(tmp_path, EARLY, more)
+    code, out, err = explain(message, *OUT)
+    assert (code, err) == (0, "")
+    assert out.endswith(
+        f"Outcome\n  the content is refused, whatever the rules say\n\nReply to the client\n  {reply}\n"
+    )
 
 
 def test_standard_input_is_read(explain: Explain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
