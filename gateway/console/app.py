@@ -69,6 +69,8 @@ class Console:
             response = await self._answer(request, services, gate)
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the person reads a page
             response = _failure(request, services, error)
+        if "{token}" in request.state.page:
+            response.headers["referrer-policy"] = security.NO_PATH
         seconds = time.perf_counter() - begun
         page = request.state.page or "none"
         CONSOLE_REQUESTS.labels(page, str(response.status_code)).inc()

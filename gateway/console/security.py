@@ -21,7 +21,6 @@ CONTENT_SECURITY_POLICY = (
 """A page that needs a narrower one (mail shown inside a frame) sets its own; none may be wider."""
 _ALWAYS = {
     "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",  # «no-referrer» would make browsers say «Origin: null» in our own forms
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -31,7 +30,10 @@ _UNLESS_SET = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-frame-options": "DENY",
     "cache-control": "no-store",
+    "referrer-policy": "same-origin",  # «no-referrer» would make browsers say «Origin: null» in our own forms
 }
+NO_PATH = "strict-origin"
+"""The Referrer-Policy of pages whose address is a secret: a proxy would log it as the Referer of what they load."""
 _HSTS = "max-age=31536000"
 MAX_PATH = 2048
 """Octets of path and query together."""

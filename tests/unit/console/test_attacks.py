@@ -108,6 +108,17 @@ async def test_every_answer_carries_the_headers(open_console: Served) -> None:
     assert any("a fault of ours" in values.get("problem", "") for _, _, values in open_console.log.lines)
 
 
+async def test_one_time_links_tell_no_other_page_their_address(served: Served) -> None:
+    """Their pages send no path as Referer, which a proxy would log beside the files that they load; errors neither."""
+    await served.accounts.people.add(CLERK, TESTER)
+    secret, _ = await served.accounts.people.make_link(CLERK, TESTER)
+    async with served.browser() as browser:
+        pages = [await browser.get(path) for path in (f"/setup/{secret}", "/setup/none", "/decide/none")]
+    assert [(page.status_code, page.headers["referrer-policy"]) for page in pages] == [
+        (status, "strict-origin") for status in (200, 404, 404)
+    ]
+
+
 async def test_no_page_needs_script_or_style_inside(served: Served) -> None:
     """What the policy would block is not there: script, style element or attribute, handler, foreign address."""
     await served.account()
