@@ -43,17 +43,14 @@ def noted(said: Decision, item: HeldItem, allow: Allowance | None) -> Decision:
     """The decision with the wish in it. Raises OperatorError."""
     if allow is None:
         return said
-    kinds = sorted({kind for order in item.orders for kind in order.exceptions})
-    without = [order.rule for order in item.orders if not order.exceptions]
-    if without:
-        raise OperatorError(f"The rule {', '.join(without)} knows no exceptions («unless: exception» in its file).")
-    if not item.message.reverse_path:
-        raise OperatorError(f"{item.id} has no sender for whom something could be allowed.")
+    if why := _unfit(item):
+        raise OperatorError(why)
     if not said.at < allow.expires <= said.at + LONGEST:
         raise OperatorError("An exception ends in the future, within a year.")
+    kinds = sorted({kind for order in item.orders for kind in order.exceptions})
     to = sorted({fold(a) for a in allow.recipients or [r.address for r in item.recipients]})
     wider = set(to) - {fold(r.address) for r in item.recipients}
-    if wider and any(LIST_OWNERS in order.roles for order in item.orders):
+    if wider and _owners_asked(item):
         raise OperatorError(
             f"Owners of lists can allow mail to these lists only, not to {', '.join(sorted(wider))}: others have other "
             "owners."
@@ -62,6 +59,34 @@ def noted(said: Decision, item: HeldItem, allow: Allowance | None) -> Decision:
         raise OperatorError(f"An exception for {len(to)} recipients: name a domain, or *, instead.")
     wish = {"kinds": kinds, "to": to, "until": allow.expires.isoformat(), "max": allow.max_size, "once": allow.once}
     return replace(said, allow=values.dump(wish))
+
+
+def choices(item: HeldItem) -> tuple[str, ...]:
+    """Towards whom :func:`noted` takes a wish: ``""`` (the item's own recipients), ``@domain``, ``*``; perhaps none.
+
+    Domains are those of the first hundred recipients, nine at most.
+    """
+    if _unfit(item):
+        return ()
+    own = [fold(recipient.address) for recipient in item.recipients]
+    found = [""] if len(set(own)) <= MOST else []
+    if not _owners_asked(item):
+        domains = dict.fromkeys(address.rpartition("@")[2] for address in own[:100] if "@" in address)
+        found += [*(f"@{domain}" for domain in list(domains)[:9]), "*"]
+    return tuple(found)
+
+
+def _unfit(item: HeldItem) -> str:
+    """Why nothing like this item can be allowed; ``""`` when it can."""
+    without = [order.rule for order in item.orders if not order.exceptions]
+    if without:
+        return f"The rule {', '.join(without)} knows no exceptions («unless: exception» in its file)."
+    return "" if item.message.reverse_path else f"{item.id} has no sender for whom something could be allowed."
+
+
+def _owners_asked(item: HeldItem) -> bool:
+    """Whoever owns one list cannot speak for the owners of others."""
+    return any(LIST_OWNERS in order.roles for order in item.orders)
 
 
 def agreed(counted: Sequence[Decision], item: HeldItem, now: datetime) -> tuple[ExceptionRecord, ...]:

@@ -22,6 +22,7 @@ from gateway.console.render import redirect
 from gateway.errors import OperatorError, StoreError
 from gateway.hold import Damaged, Event, HeldItem, State
 from gateway.hold.access import Ground, Permission, may_read
+from gateway.hold.allowing import choices
 from gateway.hold.decide import Reading
 from gateway.hold.states import OPEN
 from gateway.model.verdict import Mode, RuleMatch
@@ -130,7 +131,7 @@ async def show_item(
     titles = {rule.id: rule.title for rule in services.rules.rules}
     made = row(services, viewer, item, reading.slots, titles, services.clock())
     place, sent = _state(services, reading, permission), permission.ground is Ground.SENDER
-    asks_sender = item.state is State.ATTESTING and sent
+    asks_sender, scopes = item.state is State.ATTESTING and sent, choices(item)
     return await show(
         request,
         viewer,
@@ -153,9 +154,9 @@ async def show_item(
         can_withdraw=sent and item.state in (State.HELD, State.ATTESTING),
         attestations=item.attestations if asks_sender else (),
         can_comment=bool(permission) and not sent and item.state in OPEN,
-        allowed=_kinds(item) if made.mine else (),
+        allowed=_kinds(item) if made.mine and scopes else (),
         allow_size=words.size(item.message.size * 5 // 4).replace("bytes", "B"),
-        scopes=_scopes(item),
+        scopes=[_scope(choice) for choice in scopes],
         spans=exceptions.SPANS,
         typed=await field(request, "comment") if wrong else "",
         wrong=wrong,
@@ -258,16 +259,14 @@ def _client(item: HeldItem) -> str:
 
 
 def _kinds(item: HeldItem) -> tuple[str, ...]:
-    """Exceptions that would have kept the rules of this item from acting; none when one of the rules knows none."""
-    if not item.message.reverse_path or not all(order.exceptions for order in item.orders):
-        return ()
+    """Exceptions that would have kept the rules of this item from acting."""
     return tuple(dict.fromkeys(kind for order in item.orders for kind in order.exceptions))
 
 
-def _scopes(item: HeldItem) -> list[tuple[str, str]]:
-    domains = dict.fromkeys(f"@{r.address.rpartition('@')[2]}" for r in item.recipients[:100])
-    found = [("", "the same recipients"), *((domain, f"anybody at {harmless(domain[1:])}") for domain in domains)]
-    return [*found[:10], ("*", "anybody")]
+def _scope(choice: str) -> tuple[str, str]:
+    """A choice of :func:`choices` as the form has it: value and words."""
+    named = {"": "the same recipients", "*": "anybody"}
+    return choice, named.get(choice) or f"anybody at {harmless(choice[1:])}"
 
 
 def comment_of(event: str, comment: str, permission: Permission) -> str | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -108,6 +109,40 @@ async def test_a_page_of_the_api_is_never_longer_than_its_limit(city: Town) -> N
     async with await _api(city, CABLE) as http:
         for text in NUMBERS:
             assert (await http.get("/items", params={"limit": text})).status_code == 400
+
+
+# --- what is offered --------------------------------------------------------------------------------------------------
+
+_MANY = tuple(f"person{number}@city.example" for number in range(51))
+
+
+@pytest.mark.parametrize(
+    ("order", "to", "offered"),
+    [
+        ({}, ("everyone@city.example", "a@parks.example"), ["", "@city.example", "@parks.example", "*"]),
+        ({"roles": ("list-owners",)}, ("everyone@city.example",), [""]),
+        ({}, _MANY, ["@city.example", "*"]),
+        ({"roles": ("list-owners",)}, ("everyone@city.example", *_MANY), []),
+        ({"exceptions": ()}, ("everyone@city.example",), []),
+    ],
+    ids=["two-domains", "owners", "many", "owners-many", "no-exceptions"],
+)
+async def test_the_form_offers_what_the_desk_takes(
+    city: Town, order: dict[str, Any], to: tuple[str, ...], offered: list[str]
+) -> None:
+    """«Approve and allow» offered «anybody» to owners of lists, who were then refused. All that is offered works."""
+    order = {"roles": ("communications-specialist",), "exceptions": ("mass-mail",)} | order
+    async with visitor(city, HERALD) as one:
+        ident = await city.keep("To be allowed", to=to, **order)
+        page = (await one.get(f"/items/{ident}")).text
+        form = re.search(r'<select id="allow-to".*?</select>', page)
+        assert re.findall(r'value="([^"]*)"', form[0] if form else "") == offered
+        assert ('value="allow"' in page) is bool(offered)
+        for scope in ("", "@city.example", "*"):
+            item = await city.item(await city.keep("To be allowed", to=to, **order))
+            typed = {"action": "allow", "digest": item.message.sha256, "comment": "r", "days": "7", "scope": scope}
+            done = await one.post(f"/items/{item.id}", "/account", **typed)
+            assert done.status_code == (303 if scope in offered else 409), scope
 
 
 # --- what people wrote ------------------------------------------------------------------------------------------------
