@@ -244,7 +244,7 @@ async def test_a_process_that_was_killed_while_idle_is_replaced(
     message = SpooledMessage.of(MIDDLING)
     pid = await inspector.run(bad.sleep, message, 0.0)
     os.kill(pid, signal.SIGKILL)
-    await asyncio.sleep(0.2)
+    await pace.until(lambda: Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] == "Z")
     assert (await inspector.inspect(message, envelope, everything)).known == PASSIVE
     assert await inspector.run(bad.sleep, message, 0.0) != pid
 
