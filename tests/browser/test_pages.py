@@ -158,6 +158,38 @@ async def test_a_decision_needs_the_keyboard_only(browser: Browser, city: Town) 
     assert [(said.person, said.comment) for said in reading.said] == [(MANAGER, "Good to go.")]
 
 
+_FOCUSED = """() => {
+  const e = document.activeElement, box = e.getClientRects()[0];
+  if (e === document.body) return 'BODY';
+  const seen = box && document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+  const parts = [e, ...(e.labels || [])];
+  return parts.some(part => part.contains(seen)) ? '' : `${e.tagName} ${e.href || e.id || e.innerText}`;
+}"""
+"""What has the focus and cannot be seen where it stands."""
+
+
+@pytest.mark.parametrize("name", ["held-admin", "accounts"])
+async def test_the_focus_is_seen_where_tables_are_folded(
+    browser: Browser, city: Town, places: dict[str, Place], name: str
+) -> None:
+    """On a phone Tab goes through the page and never behind it: the heads of folded tables hold links."""
+    async with window(browser, city, places[name].person, **VIEWS["phone"]) as found:
+        await found.page.goto(city.url + places[name].path)
+        assert await found.page.evaluate("getComputedStyle(document.querySelector('.folds thead')).position") == (
+            "absolute"
+        )
+        hidden, stops = [], 0
+        while stops < 200:
+            await found.page.keyboard.press("Tab")
+            where = await found.page.evaluate(_FOCUSED)
+            if where == "BODY":
+                break
+            stops += 1
+            hidden += [where] if where else []
+        assert hidden == []
+        assert 10 < stops < 200
+
+
 async def test_hostile_mail_does_nothing_in_the_browser(browser: Browser, city: Town, places: dict[str, Place]) -> None:
     """The frame shows the words; no script ran, no picture was asked for, no link leads anywhere."""
     async with window(browser, city, MANAGER, **VIEWS["light"]) as found:

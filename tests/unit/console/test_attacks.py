@@ -321,6 +321,42 @@ async def test_two_hosts_or_none_are_refused(served: Served) -> None:
     assert b" 200 " not in (await _raw(served, both)).split(b"\r\n")[0]
 
 
+@pytest.mark.parametrize(
+    ("octets", "pause", "patience", "whole", "status"),
+    [(4, 60.0, 0.5, 60.0, 408), (4000, 0.05, 60.0, 1.0, 408), (4, 0.05, 60.0, 60.0, 403)],
+    ids=["silent", "trickling", "slow-but-whole"],
+)
+async def test_a_body_must_come_in_time(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    octets: int,
+    pause: float,
+    patience: float,
+    whole: float,
+    status: int,
+) -> None:
+    """Nothing for too long, or an octet now and then without end: 408, and the connection is free; slow is no sin."""
+    monkeypatch.setattr(security, "PATIENCE", patience)
+    monkeypatch.setattr(security, "WHOLE", whole)
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    head = f"POST /login HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {octets}\r\n"
+    writer.write(f"{head}Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n".encode())
+
+    async def send() -> None:
+        for _ in range(octets):
+            writer.write(b"x")
+            await asyncio.sleep(pause)
+
+    sending = asyncio.create_task(send())
+    try:
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+    finally:
+        sending.cancel()
+        writer.close()
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
 async def test_forwarded_host_and_proto_change_nothing(served: Served) -> None:
     """Only console.base_url says what people type: X-Forwarded-Host, -Proto and -Prefix are not read."""
     async with served.browser() as browser:

@@ -243,8 +243,13 @@ async def console(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost"],
-    ids=["silent", "half-a-header", "half-a-second-one"],
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-",
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf",
+    ],
+    ids=["silent", "half-a-header", "half-a-second-one", "half-a-body-nobody-reads"],
 )
 async def test_silence_holds_no_connection(console: int, sent: bytes) -> None:
     """Two hundred silent connections shut the console for everybody, for ever: now each is closed in time."""
