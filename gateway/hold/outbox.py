@@ -48,6 +48,9 @@ COMPLAIN = 60.0
 """Seconds before the same problem is logged again."""
 SETTLE_FIRST, SETTLE_LONGEST = 0.1, 0.5
 """Seconds between two tries to write what the next hop has said."""
+PASSING = frozenset({"crashed", "timeout", "unavailable"})
+"""Codes of a failed change that may be the moment's and not the message's: for some attempts it is tried again."""
+PASSING_ATTEMPTS = 3
 _log = structlog.get_logger()
 _random = secrets.SystemRandom()
 
@@ -266,7 +269,10 @@ class Outbox:
             result = await self._deliver(self._delivery(row))
         except TransformError as error:
             _log.warning("outbox-transform-failed", row=row.id, code=error.code)
-            settling = self._settler.failed_transform(row, error)
+            if error.code in PASSING and row.attempts < PASSING_ATTEMPTS:
+                settling = self._settler.answered(row, _all_again(row, error), delay)
+            else:
+                settling = self._settler.failed_transform(row, error)
         except Damaged as error:
             _log.error("outbox-body-damaged", row=row.id, error=error.detail)
             settling = self._settler.damaged(row, error.detail)

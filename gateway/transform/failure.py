@@ -11,7 +11,8 @@ class TransformFailed(TransformError):
 
     Codes: ``sealed`` (the body is signed or encrypted), ``no-text`` (no text body to put it in), ``unreadable`` (its
     encoding cannot be followed), ``too-large``, ``bad-header``, ``no-certificate``, ``no-method``,
-    ``too-many-recipients``, ``timeout``, ``openssl``, ``spool``.
+    ``too-many-recipients``, ``timeout``, ``openssl``, ``spool``; of a large message also ``crashed``, ``limit`` and
+    ``unavailable``: the process that planned its changes could not.
     """
 
     def __init__(self, code: str, detail: str, transform: Transform) -> None:

@@ -8,9 +8,9 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
-from gateway.errors import StoreError, TransformError
+from gateway.errors import ControlError, StoreError, TransformError
 from gateway.mime import Buffer, EditPlan, Limits, header_bounds, line_ending, parse
-from gateway.model.verdict import Transform
+from gateway.model.verdict import STRENGTH, Transform
 from gateway.settings import EncryptionSettings
 from gateway.transform.certificates import CertificateFolder
 from gateway.transform.failure import TransformFailed
@@ -62,7 +62,9 @@ class SpoolFolder(Protocol):
 
 
 Runner = Callable[[Spooled, tuple[Transform, ...]], Awaitable[Planned]]
-"""Calls :func:`gateway.transform.planner.plan` on the message's buffer elsewhere; lets TransformFailed through."""
+"""Calls :func:`gateway.transform.planner.plan` on the message's buffer elsewhere; lets TransformFailed through.
+
+Raises :class:`ControlError` when nobody could plan."""
 
 
 class Outgoing:
@@ -125,7 +127,7 @@ class Transformer:
         if self._runner is None or message.size <= self._inline:
             planned = plan(message.buffer, transforms)
         else:
-            planned = await self._runner(message, transforms)
+            planned = await self._planned_elsewhere(self._runner, message, transforms)
         if planned.encrypt is None:
             return Outgoing(message, planned.edits, planned.notes)
         try:
@@ -137,6 +139,15 @@ class Transformer:
         except TransformError as error:
             raise TransformFailed(error.code, error.detail, planned.encrypt) from error
         return Outgoing(message, None, (*planned.notes, "encrypt: S/MIME, AES-256"), made)
+
+    @staticmethod
+    async def _planned_elsewhere(runner: Runner, message: Spooled, transforms: tuple[Transform, ...]) -> Planned:
+        """Who planned is gone, and did not say over which change: it fails as the strictest of their rules wants."""
+        try:
+            return await runner(message, transforms)
+        except ControlError as error:
+            strictest = max(transforms, key=lambda transform: STRENGTH[transform.on_failure])
+            raise TransformFailed(error.reason, error.detail, strictest) from error
 
     async def _seal(
         self, message: Spooled, edits: EditPlan, transform: Transform, recipients: tuple[str, ...], transaction: str

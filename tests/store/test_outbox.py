@@ -208,6 +208,29 @@ async def test_a_certificate_that_is_missing_holds_and_never_sends_in_clear(
     assert events == ["held", "complete", "start", "hold-again", "complete", "start", "delivered"]
 
 
+@pytest.mark.parametrize("lasting", [False, True])
+async def test_who_could_not_plan_a_change_is_asked_again_before_a_person_is(
+    hold: Hold, relay: Make, outbox: Outbox, sink: Any, clock: Any, lasting: bool
+) -> None:
+    """An inspection process that was killed is the moment's trouble; one that ends over a message each time is not."""
+    asked: list[Delivery] = []
+
+    def planning(delivery: Delivery) -> DeliveryResult:
+        if delivery.transforms:
+            asked.append(delivery)
+            if lasting or len(asked) == 1:
+                raise TransformError("crashed", "it ended")
+        return DeliveryResult(tuple(OK for _ in delivery.recipients), OK)
+
+    sink.answer = planning
+    await hold.accept(relay("out@example.org", transforms=ENCRYPT))
+    for _ in range(5):
+        await outbox.drain()
+        clock.move(minutes=5)
+    assert len(asked) == (3 if lasting else 2)
+    assert len(await hold.list(queue="encryption")) == lasting
+
+
 async def test_a_damaged_body_is_not_delivered_and_everybody_hears(
     hold: Hold, relay: Make, outbox: Outbox, sink: Any, settings: Settings
 ) -> None:

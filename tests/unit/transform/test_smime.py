@@ -5,11 +5,13 @@ import os
 import random
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.model.verdict import Transform, TransformKind
+from gateway.errors import ControlError
+from gateway.model.verdict import Disposition, Transform, TransformKind
 from gateway.settings import EncryptionSettings, SpoolSettings
 from gateway.spool import Spool, SpooledMessage
 from gateway.transform import Planned, Transformer, TransformFailed, plan
@@ -362,6 +364,23 @@ async def test_large_messages_are_planned_by_the_runner(folder: Path, spool: Spo
         twice = [b"".join(bytes(chunk) for chunk in outgoing.chunks()) for _ in range(2)]
         assert twice[0] == twice[1]
         assert len(twice[0]) == outgoing.size
+
+
+@pytest.mark.parametrize("reason", ["crashed", "limit", "timeout", "unavailable"])
+async def test_a_runner_that_is_gone_fails_as_the_strictest_rule_says(folder: Path, spool: Spool, reason: str) -> None:
+    """It once deferred whatever the rules said: a banner that may be left out kept mail away for ever."""
+
+    async def runner(message: object, transforms: tuple[Transform, ...]) -> Planned:
+        raise ControlError(reason, "it ended")
+
+    transformer = Transformer(EncryptionSettings(certificates=folder), spool, runner, inline=100)
+    banner = Transform(TransformKind.BANNER, "banner", id="b", lines=("x",), on_failure=Disposition.PASS)
+    held = replace(legend(), on_failure=Disposition.HOLD)
+    message = SpooledMessage.of(b"A: b\r\n\r\n" + b"x" * 100)
+    for transforms, blamed in (((banner, held, ENCRYPT), ENCRYPT), ((banner, held), held), ((banner,), banner)):
+        with pytest.raises(TransformFailed) as caught:
+            await transformer.apply(message, transforms, RECIPIENT)
+        assert (caught.value.code, caught.value.transform) == (reason, blamed)
 
 
 async def test_twenty_megabytes_in_bounded_memory(
