@@ -54,6 +54,16 @@ class Secrets:
     disabled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Administrators:
+    """Who administers the console beside the accounts that are made so."""
+
+    holders: frozenset[str]
+    """Addresses, folded, that have ``console.admin_role`` in the directory."""
+    provider: bool
+    """People log in through an identity provider, too: without an account, or without a password of ours."""
+
+
 class People:
     """Add, list, change."""
 
@@ -185,6 +195,43 @@ class People:
 
         await self._core.database.write(work)
         return await self.get(address)
+
+    async def grant_admin(self, address: str, actor: Actor) -> Account:
+        """The account administers the console, from its next page on. Raises OperatorError, StoreError."""
+
+        async def work(connection: AsyncConnection) -> None:
+            await self._put_admin(connection, fold(address), actor, admin=True)
+
+        await self._core.database.write(work)
+        return await self.get(address)
+
+    async def revoke_admin(self, address: str, actor: Actor, others: Administrators) -> Account:
+        """The opposite; a role of the directory stays. Raises OperatorError when nobody could administer then."""
+        key = fold(address)
+
+        async def work(connection: AsyncConnection) -> None:
+            rows = (await connection.execute(select(account))).all()
+            able = {row.address for row in rows if row.disabled is None and (row.password or others.provider)}
+            barred = {row.address for row in rows if row.disabled is not None}
+            named = {row.address for row in rows if row.admin and row.address != key} & able
+            held = others.holders - barred if others.provider else others.holders & able
+            if key in able and not (named | held):
+                raise OperatorError(
+                    f"{key} is the last who can administer the console. Make another administrator first: civicgate "
+                    "users grant-admin ADDRESS."
+                )
+            await self._put_admin(connection, key, actor, admin=False)
+
+        await self._core.database.write(work)
+        return await self.get(address)
+
+    async def _put_admin(self, connection: AsyncConnection, key: str, actor: Actor, *, admin: bool) -> None:
+        """Set it, with an event when it was otherwise."""
+        which = select(account.c.admin).where(account.c.address == key)
+        before = (await connection.execute(which)).scalar_one_or_none()
+        await self._change(connection, key, {"admin": admin})
+        if before is not admin:
+            await self._core.note(connection, key, "admin-granted" if admin else "admin-revoked", actor)
 
     async def enrol(self, address: str, secret: str, code: str, actor: Actor) -> tuple[str, ...]:
         """Take ``secret`` as second factor when ``code`` proves that the person's app has it; the recovery codes.

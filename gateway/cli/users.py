@@ -1,4 +1,4 @@
-"""``civicgate users``: the console's people: add, list, disable, enable, passwd, reset-totp, sessions, history.
+"""``civicgate users``: the console's people: add, list, disable, passwd, grant-admin, sessions, history.
 
 Refuses to take a password from the command line, where other people of the machine could read it: it is asked for on
 the terminal, read from standard input, or set by the person through a one-time link.
@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.accounts import Accounts, open_accounts
 from gateway.accounts.passwords import check
-from gateway.accounts.people import Account
+from gateway.accounts.people import Account, Administrators
 from gateway.cli.columns import complain, moment, os_user, print_json, table
 from gateway.directory import load_directory
 from gateway.errors import CivicgateError, OperatorError
@@ -39,6 +39,8 @@ def register(subparsers: Any) -> None:
     actions.add_parser("passwd", parents=[one, secret], help="set another password; the person's sessions end")
     actions.add_parser("disable", parents=[one], help="no login any more, sessions and tokens stop at once")
     actions.add_parser("enable", parents=[one], help="the opposite")
+    actions.add_parser("grant-admin", parents=[one], help="the account may administer the console from now on")
+    actions.add_parser("revoke-admin", parents=[one], help="the opposite; refused for the last administrator")
     actions.add_parser("history", parents=[one], help="everything that happened to an account")
     actions.add_parser("reset-totp", parents=[one], help="take the second factor away, when the phone is lost")
     actions.add_parser("sessions", parents=[one], help="where a person is logged in")
@@ -150,6 +152,29 @@ async def _enable(args: argparse.Namespace, accounts: Accounts, settings: Settin
     return _told(args, await accounts.people.enable(args.address, _actor()), "is enabled.")
 
 
+async def _grant_admin(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
+    return _told(args, await accounts.people.grant_admin(args.address, _actor()), "administers the console.")
+
+
+async def _revoke_admin(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
+    holders, role = _holders(settings), settings.console.admin_role
+    others = Administrators(holders, provider=bool(settings.console.oidc.issuer))
+    account = await accounts.people.revoke_admin(args.address, _actor(), others)
+    if account.address in holders:
+        return _told(args, account, f"administers the console still, as holder of the role {role} in the directory.")
+    return _told(args, account, "does not administer the console any more.")
+
+
+def _holders(settings: Settings) -> frozenset[str]:
+    """Who has the administrators' role in the directory; nobody while that cannot be read."""
+    try:
+        directory = load_directory(settings.policy.directory)
+    except CivicgateError:
+        return frozenset()
+    role = settings.console.admin_role
+    return frozenset(fold(one.address) for one in directory.people if role in directory.roles_of(one.address))
+
+
 async def _reset_totp(args: argparse.Namespace, accounts: Accounts, settings: Settings) -> int:
     account = await accounts.people.reset_totp(args.address, _actor())
     return _told(args, account, "has no second factor any more; its sessions are ended.")
@@ -213,6 +238,8 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, Accounts, Settings], Awaitable
     "passwd": _passwd,
     "disable": _disable,
     "enable": _enable,
+    "grant-admin": _grant_admin,
+    "revoke-admin": _revoke_admin,
     "reset-totp": _reset_totp,
     "sessions": _sessions,
     "end-sessions": _end_sessions,

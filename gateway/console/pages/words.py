@@ -80,6 +80,8 @@ ACCOUNT_EVENTS: dict[str, str] = {
     "account-added": "Account made",
     "account-disabled": "Disabled",
     "account-enabled": "Enabled",
+    "admin-granted": "Made an administrator",
+    "admin-revoked": "No administrator any more",
     "setup-link-made": "Link for setting a password made",
     "password-set": "Password set",
     "totp-enrolled": "Second factor set up",

@@ -129,6 +129,65 @@ def test_changes_and_their_refusals(say: Say) -> None:
     assert verified[1].startswith("8 events, none altered.")
 
 
+def _administrators(say: Say) -> set[str]:
+    return {row["address"] for row in _json(say("users", "list", "--json")) if row["admin"]}
+
+
+def test_the_right_to_administer_is_granted_and_revoked(say: Say) -> None:
+    """After an account exists: twice does nothing twice, each change is in the record, an unknown account is said."""
+    say("users", "add", IDA, "--admin", typed=PASSWORD)
+    say("users", "add", CLERK, typed=PASSWORD)
+    for _ in range(2):
+        assert say("users", "grant-admin", "c.clerk@city.example") == (0, f"{CLERK} administers the console.\n", "")
+    assert _administrators(say) == {CLERK, IDA}
+    for _ in range(2):
+        assert _json(say("users", "revoke-admin", CLERK, "--json"))["admin"] is False
+    assert _administrators(say) == {IDA}
+    record = [row["event"] for row in _json(say("users", "history", CLERK, "--json"))]
+    assert record == ["account-added", "password-set", "admin-granted", "admin-revoked"]
+    for action in ("grant-admin", "revoke-admin"):
+        code, out, err = say("users", action, "nobody@city.example")
+        assert (code, out, err) == (1, "", "civicgate: There is no account nobody@city.example.\n")
+
+
+def test_the_last_administrator_stays(say: Say, tmp_path: Path) -> None:
+    """Refused while no other can log in and administer: accounts that are disabled or have no password do not count."""
+    last = f"civicgate: {IDA} is the last who can administer the console. Make another administrator first: "
+    last += "civicgate users grant-admin ADDRESS.\n"
+    say("users", "add", IDA, "--admin", typed=PASSWORD)
+    assert say("users", "revoke-admin", IDA) == (1, "", last)
+    say("users", "add", CLERK, "--admin", "--link")
+    assert say("users", "revoke-admin", IDA) == (1, "", last), "a link is no login yet"
+    say("users", "passwd", CLERK, typed=PASSWORD)
+    say("users", "disable", CLERK)
+    assert say("users", "revoke-admin", IDA) == (1, "", last), "disabled"
+    assert _administrators(say) == {CLERK, IDA}
+    assert say("users", "revoke-admin", CLERK)[0] == 0, "who cannot log in administers nothing"
+    say("users", "enable", CLERK)
+    say("users", "grant-admin", CLERK)
+    assert say("users", "revoke-admin", IDA)[:2] == (0, f"{IDA} does not administer the console any more.\n")
+    (tmp_path / "directory.yaml").write_text(f"{DIRECTORY}roles:\n  it-director: [{IDA}]\n", "utf-8")
+    assert say("users", "revoke-admin", CLERK)[0] == 0, "the other administers by role, with a password"
+    say("users", "grant-admin", IDA)
+    told = f"{IDA} administers the console still, as holder of the role it-director in the directory.\n"
+    assert say("users", "revoke-admin", IDA)[:2] == (0, told)
+
+
+def test_with_a_provider_holders_of_the_role_need_no_account(say: Say, tmp_path: Path) -> None:
+    """They log in there; but not when their account is disabled, which holds for every way in."""
+    text = (tmp_path / "gateway.yaml").read_text("utf-8")
+    provider = ", oidc: {issuer: 'https://id.city.example', client_id: civicgate}}"
+    say("users", "add", CLERK, "--admin", typed=PASSWORD)
+    (tmp_path / "directory.yaml").write_text(f"{DIRECTORY}roles:\n  it-director: [{IDA}]\n", "utf-8")
+    assert say("users", "revoke-admin", CLERK)[0] == 1
+    (tmp_path / "gateway.yaml").write_text(text.replace("gate'}", f"gate'{provider}"), "utf-8")
+    say("users", "add", IDA, "--link")
+    say("users", "disable", IDA)
+    assert say("users", "revoke-admin", CLERK)[0] == 1
+    say("users", "enable", IDA)
+    assert say("users", "revoke-admin", CLERK)[0] == 0
+
+
 def test_tokens_are_made_listed_and_revoked(say: Say) -> None:
     """Shown once, for a person of the directory, until a date; then only what it is for can be seen."""
     made = _json(

@@ -1,12 +1,15 @@
 """One's own account and everybody's for administrators: what they show, do, record, and refuse. Over real HTTP."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from gateway.accounts import Method, Stage, Visit, totp
+from gateway.accounts.people import Administrators
 from gateway.accounts.tokens import Scope
+from gateway.errors import OperatorError
 from tests.unit.console.serving import (
     CLERK,
     DORA,
@@ -326,6 +329,33 @@ async def test_administrators_do_not_shut_themselves_out(served: Served) -> None
             assert (await admin.submit(at, at, action=action)).status_code == 409
         assert (await admin.submit(at, at, action="end-sessions")).status_code == 303
         assert (await admin.get(at)).status_code == 200
+
+
+async def test_the_right_to_administer_holds_from_the_next_page_on(served: Served) -> None:
+    """Granted and revoked beside a session that goes on: the pages for administrators open and shut at once."""
+    await served.account(CLERK)
+    await served.account(DORA, admin=True)
+    people = served.accounts.people
+    async with served.browser() as browser:
+        await browser.log_in(CLERK)
+        assert (await browser.get("/accounts")).status_code == 403
+        await people.grant_admin(CLERK, TESTER)
+        assert (await browser.get("/accounts")).status_code == 200
+        assert "Made an administrator" in (await browser.get(f"/accounts/{CLERK}")).text
+        await people.revoke_admin(CLERK, TESTER, Administrators(frozenset(), provider=False))
+        assert (await browser.get("/accounts")).status_code == 403
+
+
+async def test_two_administrators_do_not_end_each_other(served: Served) -> None:
+    """Both taken away at the same instant: one is refused, and one is left."""
+    people, others = served.accounts.people, Administrators(frozenset(), provider=False)
+    for address in (CLERK, DORA):
+        await served.account(address, admin=True)
+    done = await asyncio.gather(
+        *(people.revoke_admin(one, TESTER, others) for one in (CLERK, DORA)), return_exceptions=True
+    )
+    assert sorted(isinstance(one, OperatorError) for one in done) == [False, True]
+    assert len([one for one in await people.list() if one.admin]) == 1
 
 
 async def test_an_address_with_odd_signs_is_a_page_and_no_markup(tmp_path: Path, fresh_store: Path) -> None:
