@@ -6,7 +6,9 @@ factors of those who log in through them, so this console shows them neither.
 """
 
 import io
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import wraps
 
 import segno
 from starlette.requests import Request
@@ -15,7 +17,7 @@ from starlette.responses import Response
 from gateway.accounts import Session, Stage, totp
 from gateway.accounts.core import derived
 from gateway.accounts.door import Outcome
-from gateway.console.context import Page, Refused, Services, Viewer, Who
+from gateway.console.context import Handler, Page, Refused, Services, Viewer, Who
 from gateway.console.login import fields, must_have_second, report
 from gateway.console.pages import words
 from gateway.console.pages.showing import show
@@ -71,33 +73,49 @@ async def end_others(request: Request, viewer: Viewer, services: Services) -> Re
     return redirect(request, "/account", said="others")
 
 
-async def password_form(request: Request, viewer: Viewer, services: Services) -> Response:
-    """Where the password is changed."""
-    local_only(viewer)
-    return await _password_form(request, viewer, services)
+Form = Callable[..., Awaitable[Response]]
+"""A page's handler that shows a form, and can be told besides what was wrong with it, and the status."""
 
 
-async def _password_form(
+def confirmed(form: Form, name: str = "password") -> Callable[[Handler], Handler]:
+    """A change that only the owner of a local account makes: with the present password in the field ``name``.
+
+    The form comes again, and nothing is changed, when it is not the password.
+    """
+
+    def around(change: Handler) -> Handler:
+        @wraps(change)
+        async def handler(request: Request, viewer: Viewer, services: Services) -> Response:
+            local_only(viewer)
+            typed = (await fields(request, name))[name]
+            if problem := await prove(services, viewer, own_session(request), typed):
+                return await form(request, viewer, services, problem, 403)
+            return await change(request, viewer, services)
+
+        return handler
+
+    return around
+
+
+async def password_form(
     request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200
 ) -> Response:
+    """Where the password is changed."""
+    local_only(viewer)
     shortest = services.settings.console.password_length
     return await show(request, viewer, services, "password.html", status=status, problem=problem, shortest=shortest)
 
 
+@confirmed(password_form, "old")
 async def password(request: Request, viewer: Viewer, services: Services) -> Response:
     """Change it; this session gets a new secret, the others end."""
-    local_only(viewer)
-    session = own_session(request)
-    typed = await fields(request, "old", "password", "again")
-    problem = await prove(services, viewer, session, typed["old"])
-    if problem:
-        return await _password_form(request, viewer, services, problem, 403)
-    if typed["password"] != typed["again"]:
-        return await _password_form(request, viewer, services, "The two passwords are not the same.", 400)
+    session, typed = own_session(request), await fields(request, "password", "again")
     try:
+        if typed["password"] != typed["again"]:
+            raise OperatorError("The two passwords are not the same.")
         await services.accounts.people.set_password(session.address, typed["password"], viewer.actor, keep=session.id)
     except OperatorError as error:
-        return await _password_form(request, viewer, services, error.detail, 400)
+        return await password_form(request, viewer, services, error.detail, 400)
     secret = await services.accounts.sessions.promote(arrival_of(request).secret, Stage.FULL)
     if secret is None:
         return take_away(redirect(request, "/login"), request)
@@ -167,15 +185,11 @@ async def totp_on(request: Request, viewer: Viewer, services: Services) -> Respo
     return await give_mark(give(response, request, secret), request, session.address)
 
 
-async def recovery_form(request: Request, viewer: Viewer, services: Services) -> Response:
-    """Where new recovery codes are made."""
-    local_only(viewer)
-    return await _recovery_form(request, viewer, services)
-
-
-async def _recovery_form(
+async def recovery_form(
     request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200
 ) -> Response:
+    """Where new recovery codes are made."""
+    local_only(viewer)
     account = await services.accounts.people.find(own_session(request).address)
     if account is None or not account.has_totp:
         raise Refused(409, "This cannot be done", "Recovery codes go with a second factor. Set one up first.")
@@ -183,38 +197,26 @@ async def _recovery_form(
     return await show(request, viewer, services, "codes.html", status=status, problem=problem, left=left)
 
 
+@confirmed(recovery_form)
 async def recovery(request: Request, viewer: Viewer, services: Services) -> Response:
     """Make new ones, and show them, once; the old ones are worth nothing from now on."""
-    local_only(viewer)
-    session = own_session(request)
-    problem = await prove(services, viewer, session, (await fields(request, "password"))["password"])
-    if problem:
-        return await _recovery_form(request, viewer, services, problem, 403)
-    codes = await services.accounts.people.new_codes(session.address, viewer.actor)
+    codes = await services.accounts.people.new_codes(own_session(request).address, viewer.actor)
     return render(request, "recovery.html", codes=codes, next="/account", title="Your new recovery codes")
 
 
-async def totp_off_form(request: Request, viewer: Viewer, services: Services) -> Response:
-    """Where the second factor is taken away."""
-    local_only(viewer)
-    return await _totp_off_form(request, viewer, services)
-
-
-async def _totp_off_form(
+async def totp_off_form(
     request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200
 ) -> Response:
+    """Where the second factor is taken away."""
+    local_only(viewer)
     must = must_have_second(services.settings.console, services.directory, own_session(request).address)
     return await show(request, viewer, services, "totp_off.html", status=status, problem=problem, must=must)
 
 
+@confirmed(totp_off_form)
 async def totp_off(request: Request, viewer: Viewer, services: Services) -> Response:
-    """Take the second factor away: needs the password; all sessions end."""
-    local_only(viewer)
-    session = own_session(request)
-    problem = await prove(services, viewer, session, (await fields(request, "password"))["password"])
-    if problem:
-        return await _totp_off_form(request, viewer, services, problem, 403)
-    await services.accounts.people.reset_totp(session.address, viewer.actor)
+    """Take the second factor away; all sessions end."""
+    await services.accounts.people.reset_totp(own_session(request).address, viewer.actor)
     return take_away(redirect(request, "/login", said="out"), request)
 
 

@@ -27,14 +27,10 @@ SPANS = ((7, "7 days"), (30, "30 days"), (90, "90 days"), (180, "180 days"), (36
 SCOPES = ((Scope.READ, "read: see what you see"), (Scope.DECIDE, "decide: also approve, reject and comment as you"))
 
 
-async def form(request: Request, viewer: Viewer, services: Services) -> Response:
-    """Where one is made."""
-    return await _form(request, viewer, services)
-
-
-async def _form(
+async def form(
     request: Request, viewer: Viewer, services: Services, problem: str = "", status: int = 200, **typed: str
 ) -> Response:
+    """Where one is made."""
     given = {"name": "", "scope": "", "days": "90"} | typed
     return await show(
         request, viewer, services, "token.html", status=status, problem=problem, typed=given, spans=SPANS,
@@ -48,9 +44,9 @@ async def add(request: Request, viewer: Viewer, services: Services) -> Response:
     session, typed = own_session(request), await fields(request, "name", "scope", "days", "password")
     kept = {name: typed[name][:100] for name in ("name", "scope", "days")}
     if viewer.local and (problem := await prove(services, viewer, session, typed["password"])):
-        return await _form(request, viewer, services, problem, 403, **kept)
+        return await form(request, viewer, services, problem, 403, **kept)
     if _stale(request, viewer, services):
-        return await _form(request, viewer, services, "Your login is too long ago: log out, and in again.", 403, **kept)
+        return await form(request, viewer, services, "Your login is too long ago: log out, and in again.", 403, **kept)
     days = numbers.whole(typed["days"], numbers.MOST_DAYS)
     try:
         if days is None or typed["scope"] not in list(Scope):
@@ -62,7 +58,7 @@ async def add(request: Request, viewer: Viewer, services: Services) -> Response:
             typed["name"], session.address, Scope(typed["scope"]), until, viewer.actor
         )
     except OperatorError as error:
-        return await _form(request, viewer, services, error.detail, 400, **kept)
+        return await form(request, viewer, services, error.detail, 400, **kept)
     until_said = words.when(made.expires, services.clock())
     return await show(request, viewer, services, "token_made.html", secret=secret, token=made, until=until_said)
 
