@@ -48,7 +48,7 @@ class Proxy:
     """A running nginx."""
 
     ports: dict[str, int]
-    """Way to port; ``other-port`` is the one that clients type."""
+    """Way to port; ``other-port`` is the one that clients type, ``appending`` adds to a client's X-Forwarded-For."""
     folder: Path
 
     @property
@@ -134,20 +134,21 @@ def console_port() -> int:
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory, console_port: int) -> Iterator[Proxy]:
-    """The documented server three times: as it stands, with the prefix taken off, on another port."""
+    """The documented server as it stands, with the prefix taken off, on another port, and as many people's nginx is."""
     folder = tmp_path_factory.mktemp("nginx")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={HOST}", "-days", "2",
          "-addext", f"subjectAltName=DNS:{HOST}", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
-    ports = dict(zip((*WAYS, "other-port"), free_ports(3), strict=True))
+    ports = dict(zip((*WAYS, "other-port", "appending"), free_ports(4), strict=True))
     listens = {way: ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;") for way, port in ports.items()}
     kept, server = _document(folder, console_port)
     servers = [
         _changed(server, listens["passed-on"]),
         _changed(server, listens["taken-off"], (f":{console_port};", f":{console_port}/;")),
         _changed(server, listens["other-port"], ("Host $host; ", "Host $host:$server_port; ")),
+        _changed(server, listens["appending"], ("For $remote_addr;", "For $proxy_add_x_forwarded_for;")),
     ]
     temporary = "".join(f"{n}_temp_path {folder}/{n};\n" for n in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (folder / "nginx.conf").write_text(
@@ -173,6 +174,7 @@ def town(
     folder = tmp_path_factory.mktemp("town")
     console = {
         "enabled": True, "address": f"127.0.0.1:{console_port}", "base_url": PUBLIC, "login_attempts": ATTEMPTS,
+        "trusted_proxies": ["127.0.0.1/32"],  # the other addresses of the loopback are clients here
     }  # fmt: skip
     with running_city(folder / "g", nursery, sink.port, RULES, workers=1, console=console) as gateway:
         for address in (ADMIN, ODD):
@@ -277,6 +279,9 @@ def test_throttling_counts_the_client_and_not_what_it_says(town: CityGateway, pr
         lines = [line for line in town.log.splitlines() if " login " in line and "somebody" in line]
         assert len(lines) == 10 * ATTEMPTS + 1
         assert all("client=127.0.0.12" in line for line in lines)
+        with browser(proxy, "appending", "127.0.0.14", headers={"x-forwarded-for": "203.0.113.9, 127.0.0.12"}) as third:
+            assert third.log_in("nobody@city.example", "wrong").status_code == 403
+            until(lambda: "client=127.0.0.14" in town.log, 10)
         assert "203.0.113." not in town.log
         assert "198.51.100." not in town.log
         assert "127.0.0.13" in other.get("/civicgate/account").text
