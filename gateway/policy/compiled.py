@@ -10,25 +10,23 @@ from gateway.model.envelope import Recipient
 from gateway.model.finding import Check, LegendText
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, HoldOrder, Mode, Notice, Transform, TransformKind
-from gateway.policy import schema
-from gateway.policy.conditions import (
+from gateway.policy.envelope_conditions import DirectionIs, ExceptionFor, RecipientIs, SenderIs, SizeIs
+from gateway.policy.finding_conditions import (
     AttachmentIs,
     AutomaticReply,
     ContentIs,
     ControlFailed,
-    DirectionIs,
     EncryptedIs,
-    ExceptionFor,
     HeaderIs,
     KindIs,
     LinkIs,
-    RecipientIs,
-    SenderIs,
     SignatureBlockMissing,
-    SizeIs,
 )
 from gateway.policy.logic import NO, YES, Aspect, Facts, Node, Not, every, some, walk
+from gateway.policy.schema import RuleFile
 from gateway.policy.shapes import REPLY_LINE, Strict
+from gateway.policy.then_schema import Defer, Hold, Reject
+from gateway.policy.when_schema import Condition
 from gateway.source import Document
 
 CONTROL_QUEUE = "control-failure"
@@ -64,7 +62,7 @@ class Rule:
     file: str
     lines: tuple[int, ...]
     """Where each case begins in the file."""
-    spec: schema.RuleFile
+    spec: RuleFile
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
         """NO, UNKNOWN or YES: ``when`` holds and ``unless`` does not."""
@@ -109,7 +107,7 @@ class Rule:
 
 
 def compile_rule(
-    spec: schema.RuleFile, document: Document, place: int = 0, fill: Callable[[str], str] = lambda text: text
+    spec: RuleFile, document: Document, place: int = 0, fill: Callable[[str], str] = lambda text: text
 ) -> Rule:
     """Compile a validated rule. ``fill`` resolves placeholders in texts for people."""
     heads = [DirectionIs(spec.direction)] if spec.direction else []
@@ -149,7 +147,7 @@ def _aspects(when: Node, unless: Node | None) -> Aspect:
     return when.aspects | (unless.aspects if unless else Aspect.NONE)
 
 
-def _reply(spec: schema.RuleFile, refusal: schema.Reject | schema.Defer, fill: Callable[[str], str]) -> Reply:
+def _reply(spec: RuleFile, refusal: Reject | Defer, fill: Callable[[str], str]) -> Reply:
     """The policy's words, then the clauses and the rule, so that the sender can look them up and IT can find it."""
     rows = fill(refusal.text).split("\n")
     tail = f"Policy {', '.join(spec.source)} [{spec.id}]"
@@ -161,13 +159,13 @@ def _reply(spec: schema.RuleFile, refusal: schema.Reject | schema.Defer, fill: C
     return Reply.of(refusal.code, refusal.enhanced, "\n".join(rows))
 
 
-def _instead(spec: schema.RuleFile) -> Reply:
+def _instead(spec: RuleFile) -> Reply:
     """The refusal in a hold's place."""
     text = "An automatic message does not wait for a person's decision, and this one would have to"
     return Reply.of(554, "5.7.1", f"{text}. Policy {', '.join(spec.source)} [{spec.id}]")
 
 
-def _hold(spec: schema.RuleFile, hold: schema.Hold, fill: Callable[[str], str]) -> HoldOrder:
+def _hold(spec: RuleFile, hold: Hold, fill: Callable[[str], str]) -> HoldOrder:
     return HoldOrder(
         spec.id,
         hold.queue,
@@ -185,14 +183,14 @@ def _hold(spec: schema.RuleFile, hold: schema.Hold, fill: Callable[[str], str]) 
     )
 
 
-def _exceptions(spec: schema.Condition) -> set[str]:
+def _exceptions(spec: Condition) -> set[str]:
     """Kinds of records of which one alone makes ``unless`` hold: what stands there, or under ``any``, by itself."""
     alone = {spec.exception} if spec.exception and spec.model_fields_set == {"exception"} else set()
     inner = spec.any_ if spec.model_fields_set == {"any_"} else ()
     return alone.union(*(_exceptions(below) for below in inner))
 
 
-def _transforms(spec: schema.RuleFile, fill: Callable[[str], str]) -> tuple[Transform, ...]:
+def _transforms(spec: RuleFile, fill: Callable[[str], str]) -> tuple[Transform, ...]:
     """In the order of application (design section 2.6)."""
     then, rule, failure = spec.then, spec.id, spec.on_failure
     made = [
@@ -210,7 +208,7 @@ def _transforms(spec: schema.RuleFile, fill: Callable[[str], str]) -> tuple[Tran
     return tuple(made)
 
 
-def compile_condition(spec: schema.Condition) -> Node:
+def compile_condition(spec: Condition) -> Node:
     """All keys hold together; a list under a key means any of its values."""
     nodes: list[Node] = [DirectionIs(spec.direction)] if spec.direction else []
     for key, kind in _LISTED.items():
@@ -237,7 +235,7 @@ _LISTED: Mapping[str, Callable[[Strict], Node]] = {
 }
 
 
-def _single(spec: schema.Condition) -> Iterable[Node]:
+def _single(spec: Condition) -> Iterable[Node]:
     if spec.size:
         yield SizeIs(spec.size)
     if spec.automatic_reply:

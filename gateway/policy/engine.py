@@ -25,7 +25,7 @@ from gateway.model.verdict import (
     Verdict,
 )
 from gateway.policy.compiled import Rule
-from gateway.policy.conditions import AutomaticReply
+from gateway.policy.finding_conditions import AutomaticReply
 from gateway.policy.logic import NO, UNKNOWN, YES, Aspect, Facts, grounds
 from gateway.policy.ruleset import RuleSet
 

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.errors import ConfigError, ConfigErrors
 from gateway.model.finding import Published
@@ -30,6 +30,9 @@ DEFAULT_VARIABLES: Mapping[str, str] = {
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _TEXTS = {"text", "reason", "tell_sender", "value", "lines", "wordings"}
+_ROLES = (("approvers", ""), ("all", "approvers"), ("any", "approvers"), ("escalate_to", ""), ("roles", ""))
+"""Keys under which roles stand, and below which other key."""
+_Written = tuple[RuleFile, Document]
 
 
 def load_rules(
@@ -47,20 +50,56 @@ def load_rules(
     ``hold`` and ``notify`` may name, None: not checked. ``domains``: the city's own, for links. ``profile``: what a
     city wants otherwise, None: nothing. Raises :class:`ConfigErrors` with all problems.
     """
-    values = {**variables, **{f"{name}_capitals": text.upper() for name, text in variables.items()}}
-    digest = hashlib.sha256()
-    read: list[tuple[RuleFile, Document]] = []
-    errors: list[ConfigError] = []
     if not folder.is_dir():
         raise ConfigErrors([ConfigError("is not a folder of rules", str(folder))])
+    known = _Known(known_types, known_roles, _with_capitals(variables))
+    errors: list[ConfigError] = []
     city = Profile(profile)
-    digest.update(city.octets)
-    said: list[tuple[RuleFile, Document]] = []
-    for path in _files(folder):
+    files = _files(folder)
+    read, said = _read(files, city, errors)
+    errors.extend(_duplicates(read))
+    errors.extend(city.unknown([spec.id for spec, _ in read]))
+    for _, document in (*read, *said):
+        errors.extend(_unknown(document, known))
+    documents = [document for _, document in read]
+    published = _published(folder, documents, errors)
+    wrappers = _wrappers(folder, errors)
+    if errors:
+        raise ConfigErrors(errors)
+    rules = tuple(
+        compile_rule(spec, document, place, lambda text: fill(text, known.values))
+        for place, (spec, document) in enumerate(read)
+    )
+    errors.extend(_wordings(rules, documents))
+    if errors:
+        raise ConfigErrors(errors)
+    return RuleSet(rules, _digest(folder, files, city, published, wrappers), published, domains, wrappers)
+
+
+class _Known(NamedTuple):
+    """What rules may name. None: not checked."""
+
+    types: frozenset[str] | None
+    roles: frozenset[str] | None
+    values: Mapping[str, str]
+    """Of placeholders."""
+
+
+def _with_capitals(variables: Mapping[str, str]) -> Mapping[str, str]:
+    return {**variables, **{f"{name}_capitals": text.upper() for name, text in variables.items()}}
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Resolve ``{placeholders}``; all must be known."""
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+
+def _read(files: Iterable[Path], city: Profile, errors: list[ConfigError]) -> tuple[list[_Written], list[_Written]]:
+    """All rules as the city wants them, and of those that it changes what it said, at its places in the profile."""
+    read, said = list[_Written](), list[_Written]()
+    for path in files:
         try:
             document = read_yaml(path)
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
             spec = validate(document, RuleFile)
             adapted = city.adapt(document, spec)
             if adapted is not document:
@@ -69,42 +108,28 @@ def load_rules(
             read.append((spec, document))
         except ConfigErrors as error:
             errors.extend(error.errors)
-    errors.extend(_duplicates(read))
-    errors.extend(city.unknown([spec.id for spec, _ in read]))
-    for spec, document in (*read, *said):
-        errors.extend(_unknown_names(spec, document, known_types, "types", "information type"))
-        errors.extend(_unknown_names(spec, document, known_roles, "approvers", "role"))
-        errors.extend(_unknown_names(spec, document, known_roles, "all", "role", "approvers"))
-        errors.extend(_unknown_names(spec, document, known_roles, "any", "role", "approvers"))
-        errors.extend(_unknown_names(spec, document, known_roles, "escalate_to", "role"))
-        errors.extend(_unknown_names(spec, document, known_roles, "roles", "role"))
-        errors.extend(_placeholders(document, values))
-        errors.extend(_unknown_names(spec, document, known_types, "type", "information type", "near"))
-    published = _published(folder, [document for _, document in read], errors)
-    digest.update(repr([(p.name, sorted(p.values)) for p in published]).encode() if published else b"")
-    wrappers = _wrappers(folder, errors)
+    return read, said
+
+
+def _digest(
+    folder: Path, files: Iterable[Path], city: Profile, published: Iterable[Published], wrappers: Iterable[str]
+) -> str:
+    """SHA-256 (hex) of all that these rules were made of."""
+    digest = hashlib.sha256(city.octets)
+    for path in files:
+        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    lists = [(one.name, sorted(one.values)) for one in published]
+    digest.update(repr(lists).encode() if lists else b"")
     digest.update("\n".join(wrappers).encode())
-    if not errors:
-        rules = tuple(
-            compile_rule(spec, document, place, lambda text: fill(text, values))
-            for place, (spec, document) in enumerate(read)
-        )
-        errors.extend(_wordings(rules, [document for _, document in read]))
-    if errors:
-        raise ConfigErrors(errors)
-    return RuleSet(rules, digest.hexdigest(), published, domains, wrappers)
-
-
-def fill(text: str, values: Mapping[str, str]) -> str:
-    """Resolve ``{placeholders}``; all must be known."""
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)
+    return digest.hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*.yaml") if p.relative_to(folder).parts[0] != "types")
 
 
-def _duplicates(read: Iterable[tuple[RuleFile, Document]]) -> Iterable[ConfigError]:
+def _duplicates(read: Iterable[_Written]) -> Iterable[ConfigError]:
     first: dict[str, Document] = {}
     for spec, document in read:
         if spec.id in first:
@@ -130,8 +155,17 @@ def _key(path: Path_) -> str:
     return next((step for step in reversed(path) if isinstance(step, str)), "")
 
 
+def _unknown(document: Document, known: _Known) -> Iterable[ConfigError]:
+    """Types, roles and placeholders that nobody defines."""
+    for key, within in (("types", ""), ("type", "near")):
+        yield from _unknown_names(document, known.types, key, "information type", within)
+    for key, within in _ROLES:
+        yield from _unknown_names(document, known.roles, key, "role", within)
+    yield from _placeholders(document, known.values)
+
+
 def _unknown_names(
-    spec: RuleFile, document: Document, known: frozenset[str] | None, key: str, what: str, within: str = ""
+    document: Document, known: frozenset[str] | None, key: str, what: str, within: str
 ) -> Iterable[ConfigError]:
     if known is None:
         return

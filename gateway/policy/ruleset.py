@@ -7,9 +7,10 @@ from functools import cached_property
 from gateway.model.finding import Check, LegendText, Published, Questions
 from gateway.model.verdict import Disposition, Mode
 from gateway.policy.compiled import Rule, legend_of
-from gateway.policy.conditions import AUTO_SUBMITTED, AutomaticReply, ContentIs, HeaderIs, KindIs, SizeIs
+from gateway.policy.envelope_conditions import SizeIs
+from gateway.policy.finding_conditions import AUTO_SUBMITTED, AutomaticReply, ContentIs, HeaderIs, KindIs
 from gateway.policy.logic import NO, Node, Several, walk
-from gateway.policy.schema import Condition
+from gateway.policy.when_schema import Condition
 
 FROM_ATTACHMENTS = (
     *("type-mismatch", "double-extension", "deceptive-name"),

@@ -26,7 +26,7 @@ from gateway.checks.passive import Means, inspect
 from gateway.checks.reading.attachments import open_reader
 from gateway.model.envelope import Client, Envelope, Sender
 from gateway.model.finding import Check, Questions
-from gateway.policy.conditions import key_form, same_key
+from gateway.policy.key_ids import key_form, same_key
 from gateway.settings import InspectionSettings
 
 from .reading.making import compound, doc, pdf, rar4, xls, zipped

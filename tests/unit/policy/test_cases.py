@@ -12,7 +12,8 @@ from gateway.model.finding import Findings, Questions
 from gateway.policy import RuleSet, load_rules, run_cases
 from gateway.policy.case_schema import Case
 from gateway.policy.cases import envelope_of, message_of
-from gateway.policy.conditions import AutomaticReply, HeaderIs, SenderIs
+from gateway.policy.envelope_conditions import SenderIs
+from gateway.policy.finding_conditions import AutomaticReply, HeaderIs
 from gateway.policy.logic import walk
 from gateway.settings import InspectionSettings
 from gateway.source import parse_yaml, validate

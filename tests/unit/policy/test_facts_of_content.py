@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gateway.errors import ConfigErrors
 from gateway.model.finding import Check, Finding
 from gateway.policy import decide, load_rules, schema
-from gateway.policy.schema import Condition
+from gateway.policy.when_schema import Condition
 
 KEY, OTHER = "0123456789ABCDEF", "FEDCBA9876543210"
 

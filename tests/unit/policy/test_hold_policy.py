@@ -7,7 +7,8 @@ import pytest
 
 from gateway.model.verdict import HoldOrder
 from gateway.policy import load_rules
-from gateway.policy.schema import Hold, RuleFile, schema
+from gateway.policy.schema import RuleFile, schema
+from gateway.policy.then_schema import Hold
 
 RULE = """
 id: some-rule

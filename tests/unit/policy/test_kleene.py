@@ -11,7 +11,7 @@ from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sende
 from gateway.model.finding import Check, Finding, Findings
 from gateway.policy.compiled import compile_condition
 from gateway.policy.logic import NO, UNKNOWN, YES, Facts
-from gateway.policy.schema import Condition
+from gateway.policy.when_schema import Condition
 
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
 TO = Recipient("a@b.example", Direction.OUTBOUND)
