@@ -230,13 +230,19 @@ class GatewaySession(SmtpSession):
 
     # --- for whom a trusted peer speaks --------------------------------------------------------------------------
 
-    async def smtp_XFORWARD(self, arg: str) -> None:  # noqa: N802
-        """Postfix's XFORWARD: facts about the client that the peer has, for the log and the direction."""
+    def _may_name_client(self) -> bool:
+        """Whether the peer is trusted, and between two messages; else it has been told so."""
         if not self._trusted:
             self.reply(_NOT_TRUSTED)
-            return
-        if self._transaction is not None:
+        elif self._transaction is not None:
             self.reply(_NESTED)
+        else:
+            return True
+        return False
+
+    async def smtp_XFORWARD(self, arg: str) -> None:  # noqa: N802
+        """Postfix's XFORWARD: facts about the client that the peer has, for the log and the direction."""
+        if not self._may_name_client():
             return
         said = parse_attributes(arg, XFORWARD)
         if self._forwarding_used:  # a new client: nothing of the one before (whose mail may have been LOCAL) is his
@@ -248,11 +254,7 @@ class GatewaySession(SmtpSession):
 
     async def smtp_XCLIENT(self, arg: str) -> None:  # noqa: N802
         """Postfix's XCLIENT: from here on the session is that client's; it starts anew with the greeting."""
-        if not self._trusted:
-            self.reply(_NOT_TRUSTED)
-            return
-        if self._transaction is not None:
-            self.reply(_NESTED)
+        if not self._may_name_client():
             return
         said = parse_attributes(arg, XCLIENT)
         client = self._client

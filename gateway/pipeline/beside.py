@@ -17,7 +17,7 @@ from gateway.hold.passage import FIELD
 from gateway.model.envelope import Envelope, Recipient
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, RecipientGroup, Verdict
-from gateway.pipeline.effect import Effect, by_envelope
+from gateway.pipeline.effect import Effect
 from gateway.pipeline.rewriting import HeaderEdit, ends, header_edits, split, without
 from gateway.pipeline.services import Services
 from gateway.pipeline.trace import HeaderFacts
@@ -91,9 +91,7 @@ class BesideEffect(Effect):
         if verdict.refusal is not None:
             await self._tell(verdict)
             return self._with_id(verdict.refusal)
-        groups = [part for group in verdict.groups for part in by_envelope(group)]
-        if sum(len(group.recipients) for group in groups) != len(self._envelope.recipients):
-            raise CivicgateError("the verdict does not speak of every recipient")
+        groups = self._parted(verdict)
         staying = _staying(groups)
         if staying is None:
             return await self._all_ours(groups, verdict, server)

@@ -67,9 +67,7 @@ class Effect:
             if verdict.refusal is not None:
                 await self._tell(verdict)
                 return self._with_id(verdict.refusal)
-            groups = [part for group in verdict.groups for part in by_envelope(group)]
-            if sum(len(group.recipients) for group in groups) != len(self._envelope.recipients):
-                raise CivicgateError("the verdict does not speak of every recipient")
+            groups = self._parted(verdict)
             if len(groups) == 1 and groups[0].disposition is Disposition.PASS:
                 return await self._pass(groups[0], verdict)
             if all(group.disposition is Disposition.DISCARD for group in groups):
@@ -79,6 +77,13 @@ class Effect:
         finally:
             if self._relay is not None:
                 self._relay.abort()
+
+    def _parted(self, verdict: Verdict) -> list[RecipientGroup]:
+        """The verdict's groups, one an envelope. Raises CivicgateError when somebody is in none of them."""
+        groups = [part for group in verdict.groups for part in by_envelope(group)]
+        if sum(len(group.recipients) for group in groups) != len(self._envelope.recipients):
+            raise CivicgateError("the verdict does not speak of every recipient")
+        return groups
 
     # --- pass ----------------------------------------------------------------------------------------------------
 
