@@ -8,7 +8,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gateway.checks.reading.pictures import missing_here
 from gateway.checks.virus import contradictions, read_limits
 from gateway.deliver import NextHop
 from gateway.errors import CivicgateError, NextHopError
-from gateway.settings import ConsoleSettings, InspectionSettings, Settings
+from gateway.settings import ConsoleSettings, InspectionSettings, MilterListenerSettings, Settings
 from gateway.spool import SpooledMessage
 
 
@@ -124,31 +124,69 @@ async def _next_hop(settings: Settings, hostname: str, errors: list[str], remark
 
 
 async def _asking(settings: Settings, remarks: list[str]) -> None:
-    """A Postfix here that asks our milter front must defer what it cannot ask about (docs/milter.md)."""
+    """A Postfix here that asks our milter front must reach it, and defer what it cannot ask about (docs/milter.md)."""
     if not settings.milter.listeners:
         return
     main = dict(zip(_ASKING, (await _postconf("-x", "-h", *_ASKING)).splitlines(), strict=False))
     if len(main) != len(_ASKING):
         return
     services = {"": main}
-    for line in (await _postconf("-P")).splitlines():  # smtp/inet/milter_default_action = accept
-        where, _, value = line.partition("=")
-        service, _, name = where.strip().rpartition("/")
+    for where, value in _rows(await _postconf("-P")):  # smtp/inet/milter_default_action = accept
+        service, _, name = where.rpartition("/")
         if name in main:
-            services.setdefault(service, dict(main))[name] = value.strip()
+            services.setdefault(service, dict(main))[name] = value
+    fields = dict(_rows(await _postconf("-F", "*/*/chroot", "*/*/command")))
     for listener in settings.milter.listeners:
-        ours = listener.address if listener.path is not None else f"inet:{listener.address}"
+        names = _names(listener, Path(main["queue_directory"]))
         for service, said in services.items():
-            action = _action(ours, said)
+            action = _action(names, said)
             if action not in ("", "tempfail"):
                 remarks.append(
-                    f"Postfix on this machine asks {listener.name} ({ours}) with milter_default_action = {action}"
-                    f"{f' for {service} in master.cf' if service else ''}: "
+                    f"Postfix on this machine asks {listener.name} ({listener.address}) with "
+                    f"milter_default_action = {action}{f' for {service} in master.cf' if service else ''}: "
                     "what it cannot ask about, or loses us in the middle of, is not deferred; set tempfail"
                 )
+        remarks += _out_of_sight(listener, services, fields)
 
 
-_ASKING = ("smtpd_milters", "non_smtpd_milters", "milter_default_action")
+def _rows(said: str) -> Iterator[tuple[str, str]]:
+    """``name = value`` in each line."""
+    for line in said.splitlines():
+        name, _, value = line.partition("=")
+        yield name.strip(), value.strip()
+
+
+def _names(listener: MilterListenerSettings, queue: Path) -> frozenset[str]:
+    """How Postfix may name it: a socket below its queue directory also from there, where chrooted services are."""
+    path = listener.path
+    if path is None:
+        return frozenset({f"inet:{listener.address}"})
+    below = {path.relative_to(queue)} if path.is_relative_to(queue) else set()
+    return frozenset({f"unix:{path}", *(f"unix:{one}" for one in below), *(f"unix:/{one}" for one in below)})
+
+
+def _out_of_sight(
+    listener: MilterListenerSettings, services: Mapping[str, Mapping[str, str]], fields: Mapping[str, str]
+) -> Iterator[str]:
+    """Debian's Postfix has its services in a chroot: a socket elsewhere is not there for them, and all mail waits."""
+    main = services[""]
+    queue, path = Path(main["queue_directory"]), listener.path
+    if path is None or path.is_relative_to(queue):
+        return
+    asked_by = {"smtpd": "smtpd_milters", "cleanup": "non_smtpd_milters"}
+    for field, chroot in fields.items():
+        service, _, name = field.rpartition("/")
+        setting = asked_by.get(fields.get(f"{service}/command", "").partition(" ")[0])
+        if name != "chroot" or chroot != "y" or setting is None:
+            continue
+        if f"unix:{path}" in _words(services.get(service, main)[setting]):
+            yield (
+                f"Postfix's {service} runs in a chroot (master.cf) and does not see {listener.name} ({path}): put the "
+                f"socket below {queue}, and name it in {setting} by its path from there"
+            )
+
+
+_ASKING = ("smtpd_milters", "non_smtpd_milters", "milter_default_action", "queue_directory")
 
 
 async def _postconf(*arguments: str) -> str:
@@ -166,12 +204,16 @@ async def _postconf(*arguments: str) -> str:
     return said.decode("utf-8", "replace")
 
 
-def _action(ours: str, said: Mapping[str, str]) -> str:
+def _action(names: frozenset[str], said: Mapping[str, str]) -> str:
     """What is done without us, the worst of it: in general, or as ``{ unix:…, default_action=accept }`` says."""
     lists = f"{said['smtpd_milters']} {said['non_smtpd_milters']}"
     found = set()
     for one in re.findall(r"\{[^}]*\}|[^\s,{}]+", lists):
-        if ours in re.split(r"[\s,{}]+", one):
+        if not names.isdisjoint(_words(one)):
             own = re.search(r"default_action\s*=\s*(\w+)", one)
             found.add(own[1] if own else said["milter_default_action"].strip())
     return next(iter(sorted(found - {"tempfail"}) or sorted(found)), "")
+
+
+def _words(said: str) -> list[str]:
+    return re.split(r"[\s,{}]+", said)

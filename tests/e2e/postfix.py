@@ -123,6 +123,9 @@ def _running(folder: Path, name: str, services: Mapping[int, str], main: Mapping
     (folder / "etc" / "main.cf").write_text(text, "utf-8")
     listeners = "".join(f"127.0.0.1:{port} inet n - n - - smtpd {options}\n" for port, options in services.items())
     (folder / "etc" / "master.cf").write_text(listeners + _SERVICES, "utf-8")
+    os.utime(
+        folder / "etc" / "main.cf", (0, 0)
+    )  # each program of Postfix waits two seconds before it reads a newer one
     _postfix(folder, "start")
     try:
         for port in services:

@@ -1,5 +1,6 @@
 """A Postfix on this machine that would pass what it cannot ask about is said at the start."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -43,15 +44,62 @@ async def test_what_postfix_does_without_us(
 ) -> None:
     """``milter_default_action`` of the real postconf; Postfix's own default is tempfail."""
     main, service, rest = main.partition(SERVICE)
+    remarks = await _remarks(tmp_path, monkeypatch, main, service + rest, OURS)
+    found = [said for said in remarks if "milter_default_action" in said]
+    assert bool(found) == warned
+
+
+BELOW = "unix:/var/spool/postfix/civicgate/milter.sock"
+
+
+@pytest.mark.parametrize("said", [BELOW, "unix:civicgate/milter.sock", "unix:/civicgate/milter.sock"])
+async def test_a_socket_in_the_queue_directory_is_known_by_each_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """A chrooted Postfix names it otherwise than we do, and that was not seen as ours."""
+    main = f"smtpd_milters = {said}\nmilter_default_action = accept\n"
+    (found,) = [said for said in await _remarks(tmp_path, monkeypatch, main, "", BELOW) if "Postfix" in said]
+    assert "milter_default_action = accept" in found
+
+
+CHROOTED = SERVICE.replace(" n - n - ", " n - y - ")
+
+
+@pytest.mark.parametrize(
+    ("main", "services", "address", "warned"),
+    [
+        (f"smtpd_milters = {OURS}\n", CHROOTED, OURS, ["smtp/inet"]),
+        (f"smtpd_milters = {OURS}\n", SERVICE, OURS, []),
+        ("", f"{CHROOTED}  -o smtpd_milters={OURS}\n", OURS, ["smtp/inet"]),
+        (f"smtpd_milters = {OURS}\n", f"{CHROOTED}  -o smtpd_milters=\n", OURS, []),
+        (f"non_smtpd_milters = {OURS}\n", f"{CHROOTED}cleanup unix n - y - 0 cleanup\n", OURS, ["cleanup/unix"]),
+        ("smtpd_milters = unix:civicgate/milter.sock\n", CHROOTED, BELOW, []),
+        ("smtpd_milters = inet:127.0.0.1:11111\n", CHROOTED, "127.0.0.1:11111", []),
+    ],
+    ids=["chroot", "no-chroot", "own", "taken-out", "cleanup", "below", "tcp"],
+)
+async def test_a_socket_that_a_chrooted_postfix_cannot_see_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: str, services: str, address: str, warned: list[str]
+) -> None:
+    """Debian's master.cf has its services in a chroot; all their mail was deferred, and nothing said why."""
+    found = [said for said in await _remarks(tmp_path, monkeypatch, main, services, address) if "chroot" in said]
+    assert [said.removeprefix("Postfix's ").partition(" ")[0] for said in found] == warned
+    assert all("below /var/spool/postfix" in said for said in found)
+
+
+async def _remarks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, main: str, services: str, address: str
+) -> tuple[str, ...]:
+    """Of a start with this main.cf, this master.cf and one listener."""
     (tmp_path / "main.cf").write_text("compatibility_level = 3.6\n" + main, "ascii")
-    (tmp_path / "master.cf").write_text(service + rest, "ascii")
+    (tmp_path / "master.cf").write_text(services, "ascii")
+    os.utime(tmp_path / "main.cf", (0, 0))  # Postfix's programs wait two seconds before they read one that is newer
     monkeypatch.setenv("MAIL_CONFIG", str(tmp_path))
     settings = Settings.model_validate(
         {
-            "milter": {"listeners": [{"name": "beside", "address": OURS}]},
+            "milter": {"listeners": [{"name": "beside", "address": address}]},
             "clamd": {"config_file": None},
             "next_hop": {"address": "127.0.0.1:1"},
         }
     )
-    found = [remark for remark in (await preflight(settings, "h")).remarks if "milter_default_action" in remark]
-    assert bool(found) == warned
+    return (await preflight(settings, "h")).remarks
