@@ -13,7 +13,8 @@ import pytest
 
 from gateway.cli.main import COMMANDS, main
 from gateway.policy import schema
-from tests.serving import MailServer
+from tests.ports import free_port
+from tests.serving import MailServer, prepare, running, settings_for
 
 Say = Callable[..., tuple[int, str, str]]
 CASE = """
@@ -184,6 +185,35 @@ def test_health_cannot_ask_a_listener_that_wants_something_first(say: Say, tmp_p
     assert "No listener can be asked" in err
     code, out, err = say("health", "--json")
     assert (code, json.loads(out)["healthy"], err) == (1, False, "")
+
+
+def _milter_alone(tmp_path: Path, address: str) -> None:
+    with (tmp_path / "gateway.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"listeners: []\nmilter: {{listeners: [{{name: beside, address: '{address}'}}]}}\n")
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+async def test_health_asks_a_milter_where_there_is_no_other_listener(
+    say: Say, tmp_path: Path, server: MailServer, unix: bool
+) -> None:
+    """A gateway that is nothing but a milter was called ill for ever, and a container of it started again and again."""
+    address = f"unix:{tmp_path}/m.sock" if unix else f"127.0.0.1:{free_port()}"
+    listening = {"listeners": [{"name": "beside", "address": address}]}
+    prepare(tmp_path / "g")
+    _milter_alone(tmp_path, address)
+    code, out, err = await asyncio.to_thread(say, "health")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"{address} does not answer: ")
+    async with running(settings_for(tmp_path / "g", server, milter=listening)):
+        code, out, err = await asyncio.to_thread(say, "health")
+    assert (code, out, err) == (0, f"{address} answers as a milter\n", "")
+
+
+async def test_health_does_not_take_anything_for_a_milter(say: Say, tmp_path: Path, server: MailServer) -> None:
+    """A mail server on that port says 220, which is no answer."""
+    _milter_alone(tmp_path, f"127.0.0.1:{server.port}")
+    code, out, err = await asyncio.to_thread(say, "health")
+    assert (code, out, err) == (1, "", f"127.0.0.1:{server.port} does not answer as a milter\n")
 
 
 def _run(config: Path) -> subprocess.CompletedProcess[str]:
