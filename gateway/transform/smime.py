@@ -67,6 +67,8 @@ class Enveloper:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
+            if process.stdin is not None and process.stdin.transport.get_write_buffer_size():
+                process.stdin.transport.abort()  # close() would wait until it is written
             # Nothing public closes a pipe that is full and that nobody will read; wait() would wait for it for ever.
             process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
             await process.wait()
