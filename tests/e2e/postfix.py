@@ -101,10 +101,15 @@ def installed() -> bool:
 
 
 @contextmanager
-def running_postfix(name: str, services: Mapping[int, str], main: Mapping[str, str] | None = None) -> Iterator[Postfix]:
-    """Run Postfix with smtpd on each port of ``services`` (port to further options), until the block is left."""
+def running_postfix(
+    name: str, services: Mapping[int, str], main: Mapping[str, str] | None = None, *, chroot: bool = False
+) -> Iterator[Postfix]:
+    """Run Postfix with smtpd on each port of ``services`` (port to further options), until the block is left.
+
+    ``chroot``: smtpd and cleanup see their queue directory alone, as Debian has it.
+    """
     with open_folder() as folder:
-        yield from _running(folder, name, services, main)
+        yield from _running(folder, name, services, main, "y" if chroot else "n")
 
 
 @contextmanager
@@ -115,14 +120,17 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _running(folder: Path, name: str, services: Mapping[int, str], main: Mapping[str, str] | None) -> Iterator[Postfix]:
+def _running(
+    folder: Path, name: str, services: Mapping[int, str], main: Mapping[str, str] | None, chroot: str
+) -> Iterator[Postfix]:
     for sub in ("etc", "queue", "data"):
         (folder / sub).mkdir(parents=True)
     shutil.chown(folder / "data", "postfix")
     text = _MAIN.format(folder=folder, name=name) + "".join(f"{k} = {v}\n" for k, v in (main or {}).items())
     (folder / "etc" / "main.cf").write_text(text, "utf-8")
-    listeners = "".join(f"127.0.0.1:{port} inet n - n - - smtpd {options}\n" for port, options in services.items())
-    (folder / "etc" / "master.cf").write_text(listeners + _SERVICES, "utf-8")
+    listeners = "".join(f"127.0.0.1:{port} inet n - {chroot} - - smtpd {rest}\n" for port, rest in services.items())
+    others = _SERVICES.replace("cleanup unix n - n", f"cleanup unix n - {chroot}")
+    (folder / "etc" / "master.cf").write_text(listeners + others, "utf-8")
     os.utime(
         folder / "etc" / "main.cf", (0, 0)
     )  # each program of Postfix waits two seconds before it reads a newer one
