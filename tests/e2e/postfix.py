@@ -126,8 +126,10 @@ def _running(
     for sub in ("etc", "queue", "data"):
         (folder / sub).mkdir(parents=True)
     shutil.chown(folder / "data", "postfix")
-    text = _MAIN.format(folder=folder, name=name) + "".join(f"{k} = {v}\n" for k, v in (main or {}).items())
-    (folder / "etc" / "main.cf").write_text(text, "utf-8")
+    rows = (row.partition("=") for row in _MAIN.format(folder=folder, name=name).splitlines())
+    # each name once: postlogd would warn of a second one, to itself, and wait for itself when the others warn, too
+    values = {key.strip(): value.strip() for key, _, value in rows} | dict(main or {})
+    (folder / "etc" / "main.cf").write_text("".join(f"{key} = {value}\n" for key, value in values.items()), "utf-8")
     listeners = "".join(f"127.0.0.1:{port} inet n - {chroot} - - smtpd {rest}\n" for port, rest in services.items())
     others = _SERVICES.replace("cleanup unix n - n", f"cleanup unix n - {chroot}")
     (folder / "etc" / "master.cf").write_text(listeners + others, "utf-8")
