@@ -6,6 +6,7 @@ own session and says its pid; ``{"wait": PID}`` says its exit code. What runs in
 ``python -m gateway`` runs. Ends, and ends all it started, when standard input ends.
 """
 
+import gc
 import json
 import os
 import signal
@@ -31,6 +32,8 @@ def main() -> None:
     from gateway.settings import load_settings  # noqa: PLC0415
 
     prepared(load_settings(Path("config/gateway.yaml")))  # compiled once for all that run by the rules as shipped
+    gc.collect()
+    gc.freeze()  # so that a fork's collector neither looks through all this nor copies it by writing to it
     started: set[int] = set()
     print(json.dumps({"ready": os.getpid()}), flush=True)
     for line in sys.stdin:
