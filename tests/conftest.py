@@ -10,7 +10,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.store.database import Database
 from gateway.store.postgres import Server
-from tests import postgresql
+from tests import compiled, postgresql
 from tests.postgresql import Cluster
 from tests.serving import Client, MailServer, prepare, running, settings_for
 
@@ -21,6 +21,17 @@ _FIRST = (
 )  # fmt: skip
 """In this order; what is not named comes behind them. A process takes one file after the other, so that what is left at
 the end is short."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes of one run compile each set of types once."""
+    compiled.share()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What they have compiled goes with the run."""
+    if not hasattr(config, "workerinput"):
+        compiled.forget()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from gateway.checks.scanner import Scanner
-from gateway.policy import InformationType, load_types
+from gateway.policy import InformationType, RuleSet, load_rules, load_types
 
 _FOLDER = Path(__file__).parents[1] / "rules"
 
@@ -13,6 +13,12 @@ _FOLDER = Path(__file__).parents[1] / "rules"
 def shipped_types() -> tuple[InformationType, ...]:
     """All of them."""
     return load_types(_FOLDER)
+
+
+@cache
+def shipped_rules() -> RuleSet:
+    """All rules, by the embedded defaults."""
+    return load_rules(_FOLDER)
 
 
 @cache

@@ -30,6 +30,9 @@ def main() -> None:
     import gateway.preflight  # noqa: PLC0415, F401
     from gateway.app import prepared  # noqa: PLC0415
     from gateway.settings import load_settings  # noqa: PLC0415
+    from tests import compiled  # noqa: PLC0415
+
+    compiled.share()
 
     prepared(load_settings(Path("config/gateway.yaml")))  # compiled once for all that run by the rules as shipped
     gc.collect()

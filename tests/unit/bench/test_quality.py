@@ -1,5 +1,7 @@
 """The quality run: its own texts' held-out third reaches the bars, and what is held out is the same everywhere."""
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,44 +13,53 @@ from bench.quality.report import CHECKED, HELPERS, NEARBY, WORDS, Results, bars,
 from bench.quality.samples import Label, Sample, is_held_out, part
 from bench.quality.score import Counts, Score, compare, interval, score
 from gateway.model.finding import Confidence
-from gateway.policy import load_types
+from tests.shipped import shipped_types
 
-TYPES = load_types(Path(__file__).resolve().parents[3] / "rules")
-NAMES = frozenset(type_.id for type_ in TYPES)
-TEXTS = city.load(NAMES)
 SHORT = frozenset({"us-driver-licence", "ip-address"})
 """Types of three or four held-out texts that fall short in the city's set alone (docs/quality.md says so)."""
+
+
+@cache
+def names() -> frozenset[str]:
+    """Of all shipped types."""
+    return frozenset(type_.id for type_ in shipped_types())
+
+
+@cache
+def texts() -> Sequence[Sample]:
+    """The project's own."""
+    return city.load(names())
 
 
 @pytest.fixture(scope="module")
 def ours() -> Ours:
     """All shipped types, compiled."""
-    return Ours(TYPES)
+    return Ours(shipped_types())
 
 
 @pytest.fixture(scope="module")
 def held_out(ours: Ours) -> Results:
     """The city's held-out third, judged."""
     results = Results(tune=False)
-    results.scores["city"] = {"civicgate": score(ours, part(TEXTS, tune=False), NAMES)}
+    results.scores["city"] = {"civicgate": score(ours, part(texts(), tune=False), names())}
     return results
 
 
 def test_every_type_has_texts_of_both_kinds() -> None:
     """At least 200 texts; each shipped type has some that hold it and some that only look so, on either side."""
-    assert len(TEXTS) >= 200
-    assert {sample.group for sample in TEXTS} == NAMES
-    for type_ in NAMES:
+    assert len(texts()) >= 200
+    assert {sample.group for sample in texts()} == names()
+    for type_ in names():
         for tune in (True, False):
-            mine = [s for s in part(TEXTS, tune) if s.group == type_]
+            mine = [s for s in part(texts(), tune) if s.group == type_]
             assert any(any(label.type_ == type_ for label in s.labels) for s in mine), type_
             assert any(all(label.type_ != type_ for label in s.labels) for s in mine), type_
 
 
 def test_half_of_the_texts_are_near_misses() -> None:
     """Neither kind outweighs the other by more than a tenth."""
-    misses = sum(all(label.type_ != sample.group for label in sample.labels) for sample in TEXTS)
-    assert 0.4 <= misses / len(TEXTS) <= 0.6
+    misses = sum(all(label.type_ != sample.group for label in sample.labels) for sample in texts())
+    assert 0.4 <= misses / len(texts()) <= 0.6
 
 
 def test_the_split_is_the_names_alone() -> None:
@@ -56,9 +67,9 @@ def test_the_split_is_the_names_alone() -> None:
     assert [is_held_out(name) for name in ("city/a", "city/b", "city/c", "city/d", "city/e", "city/f")] == [
         False
     ] * 4 + [True] * 2
-    assert 0.25 < len(part(TEXTS, tune=False)) / len(TEXTS) < 0.42
-    assert not {s.name for s in part(TEXTS, tune=True)} & {s.name for s in part(TEXTS, tune=False)}
-    assert len({s.name for s in TEXTS}) == len(TEXTS)
+    assert 0.25 < len(part(texts(), tune=False)) / len(texts()) < 0.42
+    assert not {s.name for s in part(texts(), tune=True)} & {s.name for s in part(texts(), tune=False)}
+    assert len({s.name for s in texts()}) == len(texts())
 
 
 @pytest.mark.parametrize("type_", CHECKED)
@@ -84,7 +95,7 @@ def test_all_types_of_words_together_reach_their_bar(held_out: Results) -> None:
 def test_near_misses_are_hardly_ever_found_at_high(held_out: Results) -> None:
     """At high, what rules act on, a finding in the city's texts is right 49 times of 50."""
     whole = Counts()
-    for type_ in NAMES - HELPERS:
+    for type_ in names() - HELPERS:
         whole.add(held_out.scores["city"]["civicgate"].of(type_, Confidence.HIGH))
     assert whole.precision >= 0.98
 
@@ -139,4 +150,4 @@ def test_a_mark_without_its_type_is_refused(tmp_path: Path) -> None:
     """A typing error in a label cannot pass for a text without any."""
     (tmp_path / "x.yaml").write_text("us-ssn:\n  has: ['[[us-sn|536-90-4399]]']\n  misses: []\n")
     with pytest.raises(ValueError, match="wrong"):
-        city.load(NAMES, tmp_path)
+        city.load(names(), tmp_path)

@@ -20,20 +20,14 @@ from gateway.checks.scanner import Scanner, Tally
 from gateway.checks.validators import address_of
 from gateway.checks.widths import longest
 from gateway.model.finding import Finding
-from gateway.policy import load_types
-from gateway.policy.types import InformationType
+from tests.shipped import shipped_types
 
 RULES = Path(__file__).resolve().parents[3] / "rules"
 
 
 @cache
-def _types() -> tuple[InformationType, ...]:
-    return load_types(RULES)
-
-
-@cache
 def _short() -> Scanner:
-    return Scanner(_types())
+    return Scanner(shipped_types())
 
 
 @cache
@@ -92,8 +86,8 @@ def _pieces(rng: random.Random, words: list[bytes], cases: list[bytes]) -> Itera
 def test_mixed_texts_are_read_alike_near_keywords_and_as_a_whole(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keywords' places from one pass and patterns near them: the same findings as in all of the text."""
     rng = random.Random(seed)
-    words = [word.encode() for type_ in _types() for word in (*type_.keywords, *type_.exclusions, *type_.doubts)]
-    cases = [plain(case.text) for type_ in _types() for case in type_.cases]
+    words = [word.encode() for type_ in shipped_types() for word in (*type_.keywords, *type_.exclusions, *type_.doubts)]
+    cases = [plain(case.text) for type_ in shipped_types() for case in type_.cases]
     for _ in range(30):
         _agree(b"".join(_pieces(rng, words, cases)).decode("utf-8", "ignore").encode(), monkeypatch)
 
@@ -109,7 +103,7 @@ def test_a_text_filled_with_keywords_keeps_none_of_their_places() -> None:
     words = _short()._words.heard(b"ssn " * 50_000, 1000)
     assert words.keywords is None
     assert words.spots(0) is None
-    assert {_types()[n].id for n in words.named} >= {"us-ssn"}
+    assert {shipped_types()[n].id for n in words.named} >= {"us-ssn"}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +121,12 @@ def test_the_longest_match_is_known(expression: bytes, width: int | None) -> Non
 
 
 _NEEDING = sorted(
-    {s.expression for n, t in enumerate(_types()) for s, m in sources_of(n, t) if m.pattern and m.pattern.needs_keyword}
+    {
+        s.expression
+        for n, t in enumerate(shipped_types())
+        for s, m in sources_of(n, t)
+        if m.pattern and m.pattern.needs_keyword
+    }
 )
 
 

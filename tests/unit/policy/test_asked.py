@@ -8,15 +8,13 @@ import pytest
 from gateway.checks.passive import PASSIVE, inspect
 from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
 from gateway.model.finding import Check, Finding, Findings, Questions
-from gateway.policy import asked, decide, load_rules
+from gateway.policy import asked, decide
 from gateway.settings import InspectionSettings
-from tests.shipped import shipped_scanner, shipped_types
+from tests.shipped import shipped_rules, shipped_scanner
 
 RULES = Path(__file__).parents[3] / "rules"
 ORDINARY = sorted((RULES.parent / "tests" / "rules" / "ordinary").rglob("*.eml"))
 NOW = datetime(2026, 1, 15, tzinfo=UTC)
-TYPES = shipped_types()
-LOADED = load_rules(RULES)
 
 
 def envelope(direction: Direction, *marks: str) -> Envelope:
@@ -28,25 +26,25 @@ def envelope(direction: Direction, *marks: str) -> Envelope:
 
 def test_only_contractors_are_asked_for_a_signature_block() -> None:
     """The rule looks at contractors alone; nobody else's mail is searched for a signature block."""
-    plain = asked(envelope(Direction.OUTBOUND), LOADED, NOW)
-    marked = asked(envelope(Direction.OUTBOUND, "contractor"), LOADED, NOW)
+    plain = asked(envelope(Direction.OUTBOUND), shipped_rules(), NOW)
+    marked = asked(envelope(Direction.OUTBOUND, "contractor"), shipped_rules(), NOW)
     assert Check.SIGNATURE_BLOCK not in plain.checks
     assert Check.SIGNATURE_BLOCK in marked.checks
-    assert marked.signature_wordings == LOADED.questions.signature_wordings
+    assert marked.signature_wordings == shipped_rules().questions.signature_wordings
 
 
 def test_what_is_asked_of_content_is_all_or_nothing() -> None:
     """One set of types is compiled, not one an envelope."""
     for direction in Direction:
-        questions = asked(envelope(direction), LOADED, NOW)
-        assert questions.types in (frozenset(), LOADED.questions.types)
+        questions = asked(envelope(direction), shipped_rules(), NOW)
+        assert questions.types in (frozenset(), shipped_rules().questions.types)
 
 
 def test_many_recipients_are_asked_everything() -> None:
     """Looking at thousands of recipients would cost more than it saves."""
     one = envelope(Direction.OUTBOUND)
     many = Envelope(one.transaction, one.client, one.sender, one.recipients * 21)
-    assert asked(many, LOADED, NOW) is LOADED.questions
+    assert asked(many, shipped_rules(), NOW) is shipped_rules().questions
 
 
 @pytest.mark.parametrize("marks", [(), ("contractor",)])
@@ -58,8 +56,8 @@ def test_the_verdict_is_that_of_all_questions(direction: Direction, marks: tuple
     for path in ORDINARY:
         for virus in ((), (Finding(Check.VIRUS, "Test"),)):
             few, whole = (
-                decide(which, findings(path.read_bytes(), which, questions, virus), LOADED, NOW)
-                for questions in (asked(which, LOADED, NOW), LOADED.questions)
+                decide(which, findings(path.read_bytes(), which, questions, virus), shipped_rules(), NOW)
+                for questions in (asked(which, shipped_rules(), NOW), shipped_rules().questions)
             )
             assert few == whole, path.name
 
