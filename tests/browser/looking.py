@@ -37,6 +37,13 @@ class Window:
     page: Page
     problems: list[str] = field(default_factory=list)
 
+    async def open(self, url: str, *, missing: bool = False) -> None:
+        """Go there, with no problems yet. ``missing``: browsers note a 404 themselves."""
+        self.problems.clear()
+        await self.page.goto(url)
+        if missing:
+            self.problems.clear()
+
     async def violations(self, *, colours: bool = True, structure: bool = True) -> list[str]:
         """What axe-core finds, each as rule, place and reason; of colours, of everything else, or of both."""
         await self.page.evaluate(_AXE)
