@@ -105,7 +105,7 @@ class Hostile:
         seconds: list[float] = []
         with contextlib.closing(self.gateway.connect()) as client:
             thread.start()
-            while thread.is_alive():
+            while thread.is_alive() or not seconds:  # one at least, however soon the hostile one is done
                 sent = time.perf_counter()
                 client.sendmail(CLERK, [MAYOR], letter("small"))
                 seconds.append(time.perf_counter() - sent)
