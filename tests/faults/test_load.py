@@ -131,7 +131,7 @@ def beside(port: int, work: Callable[[], bytes]) -> tuple[bytes, list[float]]:
     small, seconds = Raw(port), list[float]()
     content = letter("small")
     thread.start()
-    while thread.is_alive():
+    while thread.is_alive() or not seconds:
         started = time.perf_counter()
         assert small.send(content, MAYOR).startswith(b"250")
         seconds.append(time.perf_counter() - started)
