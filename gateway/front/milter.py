@@ -64,6 +64,11 @@ class MilterSession(Answering):
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._rings = self._until = 0.0
+        """When the alarm rings, and when the present step must be over, by the loop's clock."""
+        self._late = False
+        """The present step was cancelled because it took too long."""
         self._heard = 0.0
         self._admitted = self._draining = self._paused = False
         self._told = Hearsay()
@@ -90,8 +95,9 @@ class MilterSession(Answering):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The server is gone, and with it what it had not yet handed over: it keeps the message."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
         if self._admitted:
             self._admission.leave(self, "")
             self._admitted = False
@@ -196,12 +202,16 @@ class MilterSession(Answering):
 
     async def _done(self, step: Step, work: Coroutine[object, object, None]) -> None:
         """One event. Whatever goes wrong in it is a 451 for the server, and ours to read about."""
+        self._set_alarm(step)
         try:
-            async with asyncio.timeout(self._deadline(step)):
-                await work
+            await work
         except asyncio.CancelledError:
-            self._forget_message()
-            raise
+            if not self._late or self._transport is None:
+                self._forget_message()
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+            self._give_up(step, _LATE)
         except TimeoutError:
             self._give_up(step, _LATE)
         except ClientError as error:
@@ -213,8 +223,25 @@ class MilterSession(Answering):
             mishap("milter", step=step.name)
             self._give_up(step, _BROKEN)
 
-    def _deadline(self, step: Step) -> float:
-        return self._settings.message_timeout if step is Step.END_OF_BODY else self._settings.command_timeout
+    def _set_alarm(self, step: Step) -> None:
+        """Bound a step. One timer for all of a message: each of its steps may end later than the one before."""
+        of_step = self._settings.message_timeout if step is Step.END_OF_BODY else self._settings.command_timeout
+        self._until, self._late = self._loop.time() + of_step, False
+        if self._alarm is None or self._rings > self._until:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm, self._rings = self._loop.call_at(self._until, self._ring), self._until
+
+    def _ring(self) -> None:
+        """Cancel the step that is not over, if its time is; asyncio.timeout would make a timer for each."""
+        self._alarm = None
+        if self._task is None:
+            return
+        if self._loop.time() < self._until:
+            self._alarm, self._rings = self._loop.call_at(self._until, self._ring), self._until
+            return
+        self._late = True
+        self._task.cancel()
 
     def _give_up(self, step: Step, reply: Reply) -> None:
         """Say why, where the protocol has a place for it."""

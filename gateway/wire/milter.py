@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntFlag
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.errors import CivicgateError
@@ -255,8 +256,13 @@ def read_macros(event: Event) -> tuple[Step | None, dict[str, str]]:
     words = Event(event.step, event.data[1:]).strings()
     if len(words) % 2:
         raise MilterError("a macro without a value")
-    names = (name[1:-1] if name.startswith("{") and name.endswith("}") else name for name in words[::2])
-    return step, dict(zip(names, words[1::2], strict=True))
+    return step, dict(zip(map(_bare, words[::2]), words[1::2], strict=True))
+
+
+@lru_cache(maxsize=256)
+def _bare(name: str) -> str:
+    """A macro's name without braces; servers say the same few for every message."""
+    return name[1:-1] if name.startswith("{") and name.endswith("}") else name
 
 
 def read_peer(event: Event) -> Peer:

@@ -338,3 +338,76 @@ async def test_a_server_that_waits_hears_that_the_verdict_is_being_made(
             assert codes.count(b"p") >= 2
             assert codes[-1] == b"a"
         await one.close()
+
+
+async def test_every_step_has_its_own_time_whatever_came_before_it(
+    tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One timer serves a connection: a short step behind a long one is still cut, a long one behind a short one not."""
+    naps = {"mail": 0.0, "finish": 0.0}
+
+    def slow(name: str) -> None:
+        whole = getattr(Transaction, name)
+
+        async def napping(self: Transaction, *args: Any) -> Any:
+            await asyncio.sleep(naps[name])
+            return await whole(self, *args)
+
+        monkeypatch.setattr(Transaction, name, napping)
+
+    slow("mail")
+    slow("finish")
+
+    async def message(one: Asking) -> list[tuple[bytes, bytes]]:
+        one.say(Step.MAIL, b"<a@city.example>\0")
+        answer = await one.answer()
+        if answer[0] != b"c":
+            return [answer]
+        one.say(Step.RCPT, b"<b@city.example>\0")
+        assert await one.answer() == (b"c", b"")
+        one.header(("Subject", "x"))
+        return await one.end(b"x\r\n")
+
+    times = {"command_timeout": "300 ms", "message_timeout": "2 s"}
+    async with milter(tmp_path, server, HELD, milter=times) as port:
+        one = await Asking.connect(port)
+        one.say(Step.CONNECT, HERE)
+        for mail, finish, wanted in (
+            (0.0, 0.7, b"a"), (5.0, 0.0, b"y451 4.7.1"), (0.0, 0.0, b"a"), (0.0, 6.0, b"y451 4.7.1"),
+            (5.0, 0.0, b"y451 4.7.1"), (0.0, 0.7, b"a"),
+        ):  # fmt: skip
+            naps["mail"], naps["finish"] = mail, finish
+            begun = asyncio.get_running_loop().time()
+            answers = await message(one)
+            took = asyncio.get_running_loop().time() - begun
+            said = next(code + data for code, data in answers if code != b"c")
+            assert said.startswith(wanted), (mail, finish, answers)
+            assert took >= min(mail, 0.3) + min(finish, 2.0) - 0.05
+        await one.close()
+
+
+async def test_a_server_that_goes_while_a_step_is_late_leaves_nothing(
+    tmp_path: Path, server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ends in the middle of a long step: no alarm is left, the spool is empty, others are served."""
+
+    async def never(self: Transaction, *args: Any) -> Any:
+        await asyncio.sleep(60)
+
+    async with milter(tmp_path, server, HELD, milter={"message_timeout": "500 ms"}) as port:
+        with monkeypatch.context() as patch:
+            patch.setattr(Transaction, "finish", never)
+            one = await Asking.connect(port)
+            await one.envelope("a@city.example", "b@city.example")
+            one.header(("Subject", "x"))
+            one.say(Step.END_OF_HEADER)
+            one.say(Step.END_OF_BODY, b"x\r\n")
+            await asyncio.sleep(0.1)
+            one.writer.transport.abort()
+            await asyncio.sleep(0.7)
+        another = await Asking.connect(port)
+        await another.envelope("a@city.example", "b@city.example")
+        another.header(("Subject", "x"))
+        assert (await another.end(b"x\r\n"))[-1][0] == b"a"
+        await another.close()
+    assert not list((tmp_path / "spool").glob("*"))
