@@ -10,7 +10,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.store.database import Database
 from gateway.store.postgres import Server
-from tests import compiled, postgresql
+from tests import compiled, postgresql, together
 from tests.postgresql import Cluster
 from tests.serving import Client, MailServer, prepare, running, settings_for
 
@@ -23,15 +23,10 @@ _FIRST = (
 the end is short."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Processes of one run compile each set of types once."""
+    together.begin()
     compiled.share()
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """What they have compiled goes with the run."""
-    if not hasattr(config, "workerinput"):
-        compiled.forget()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
