@@ -30,9 +30,7 @@ def _shared(expressions: Sequence[bytes], flags: Sequence[int], ids: Sequence[in
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if path.exists():
-            database = hyperscan.loadb(path.read_bytes(), hyperscan.HS_MODE_BLOCK)
-            database.scratch = hyperscan.Scratch(database)
-            return database
+            return databases.loaded(path.read_bytes())
         database = _compile(expressions, flags, ids)
         path.write_bytes(hyperscan.dumpb(database))
     return database

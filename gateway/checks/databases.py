@@ -27,15 +27,18 @@ class Databases:
 
     def _read(self, key: bytes) -> hyperscan.Database | None:
         octets = self._ready.get(key)
-        if octets is None:
-            return None
-        database = hyperscan.loadb(octets, hyperscan.HS_MODE_BLOCK)
-        database.scratch = hyperscan.Scratch(database)
-        return database
+        return None if octets is None else loaded(octets)
 
     def serialized(self) -> dict[bytes, bytes]:
         """All of them, for another process on this machine with this version of Hyperscan."""
         return {key: hyperscan.dumpb(database) for key, database in self._made.items()}
+
+
+def loaded(octets: bytes) -> hyperscan.Database:
+    """One database as another process on this machine has serialized it, ready to scan."""
+    database = hyperscan.loadb(octets, hyperscan.HS_MODE_BLOCK)
+    database.scratch = hyperscan.Scratch(database)
+    return database
 
 
 def compiled(expressions: Sequence[bytes], flags: Sequence[int], ids: Sequence[int]) -> hyperscan.Database:

@@ -5,6 +5,7 @@ is certain, what is not found is certain only when the check has answered. Those
 :mod:`gateway.policy.envelope_conditions`.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -75,11 +76,34 @@ class HeaderIs(Node):
         return f"{self.name} field"
 
 
-class AttachmentIs(Node):
+class _Found(Node):
+    """One finding at least of one check for which all keys hold."""
+
+    __slots__ = ("text",)
+    check: Check
+    text: str
+
+    @abstractmethod
+    def _holds(self, f: Finding) -> bool:
+        """Whether one finding is meant."""
+
+    def value(self, facts: Facts, recipient: Recipient | None) -> int:
+        rows = facts.of(self.check)
+        return facts.seen(self.check, bool(rows) and any(map(self._holds, rows)))
+
+    def words(self) -> str:
+        return self.text
+
+    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
+        return _list(f for f in facts.of(self.check) if self._holds(f))
+
+
+class AttachmentIs(_Found):
     """At least ``count`` attachments for which all keys hold, with more than ``total_over`` octets together."""
 
-    __slots__ = ("count", "declared", "family", "name", "over", "text", "total", "type", "under")
-    checks = frozenset({Check.ATTACHMENT})
+    __slots__ = ("count", "declared", "family", "name", "over", "total", "type", "under")
+    check = Check.ATTACHMENT
+    checks = frozenset({check})
 
     def __init__(self, spec: Any) -> None:
         self.type = Names(spec.type) if spec.type else None
@@ -117,12 +141,6 @@ class AttachmentIs(Node):
         found = sum(f.count for f in held) >= self.count and (self.total is None or _octets(held) > self.total)
         return facts.seen(Check.ATTACHMENT, found)
 
-    def words(self) -> str:
-        return self.text
-
-    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
-        return _list(f for f in facts.of(Check.ATTACHMENT) if self._holds(f))
-
 
 def _octets(rows: Iterable[Finding]) -> int:
     """Octets of attachments together; one with two names counts once."""
@@ -130,11 +148,12 @@ def _octets(rows: Iterable[Finding]) -> int:
     return sum(sizes.values())
 
 
-class LinkIs(Node):
+class LinkIs(_Found):
     """A link of one of these kinds, or any that was found, to one of these hosts."""
 
-    __slots__ = ("hosts", "kinds", "text", "without")
-    checks = frozenset({Check.LINK})
+    __slots__ = ("hosts", "kinds", "without")
+    check = Check.LINK
+    checks = frozenset({check})
 
     def __init__(self, spec: Any) -> None:
         self.kinds = Names(spec.kind) if spec.kind else None
@@ -151,22 +170,13 @@ class LinkIs(Node):
             and (self.without is None or not self.without.match(f.value))
         )
 
-    def value(self, facts: Facts, recipient: Recipient | None) -> int:
-        rows = facts.of(Check.LINK)
-        return facts.seen(Check.LINK, bool(rows) and any(map(self._holds, rows)))
 
-    def words(self) -> str:
-        return self.text
-
-    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
-        return _list(f for f in facts.of(Check.LINK) if self._holds(f))
-
-
-class EncryptedIs(Node):
+class EncryptedIs(_Found):
     """Something is encrypted in one of these formats, and the keys that it names are none of these."""
 
-    __slots__ = ("formats", "keys", "text")
-    checks = frozenset({Check.ENCRYPTION})
+    __slots__ = ("formats", "keys")
+    check = Check.ENCRYPTION
+    checks = frozenset({check})
 
     def __init__(self, spec: Any) -> None:
         self.formats = frozenset(spec.format)
@@ -179,16 +189,6 @@ class EncryptedIs(Node):
             return False
         named = [key_form(key) for key in f.value.split("\n") if key]
         return not any(same_key(key, other) for key in self.keys for other in named)
-
-    def value(self, facts: Facts, recipient: Recipient | None) -> int:
-        rows = facts.of(Check.ENCRYPTION)
-        return facts.seen(Check.ENCRYPTION, bool(rows) and any(map(self._holds, rows)))
-
-    def words(self) -> str:
-        return self.text
-
-    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
-        return _list(f for f in facts.of(Check.ENCRYPTION) if self._holds(f))
 
 
 class ContentIs(Node):

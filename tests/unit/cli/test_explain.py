@@ -22,6 +22,7 @@ from gateway.cli.main import main
 from gateway.pipeline.recipients import ROUTED
 from gateway.pipeline.transaction import LOOP
 from gateway.settings import Settings
+from tests.unit.front.asking import RULES
 
 SSN, CARD = "536-90-4399", "4111 1111 1111 1111"
 HEAD = "From: clerk@city.example\r\nTo: x@other.example\r\nMIME-Version: 1.0\r\n"
@@ -249,21 +250,8 @@ def test_a_mail_server_that_asks_has_decided_who_may_relay(explain: Explain, tmp
     assert "<x@other.example>: pass" in out
 
 
-EARLY = """
-id: nobody
-title: Nothing for nobody
-source: [milwaukee/encrypted-email]
-when: {recipient: {address: nobody@city.example}}
-then: {reject: {code: 550, enhanced: 5.1.1, text: "Nobody is here"}}
-cases:
-  - it: refuses
-    message: {from: a@city.example, to: nobody@city.example, text: x}
-    expect: {disposition: reject}
-  - it: leaves
-    message: {from: a@city.example, to: b@city.example, text: x}
-    expect: {disposition: pass}
-"""
-REFUSED = "550 5.1.1 Nobody is here. Policy milwaukee/encrypted-email [nobody]"
+EARLY = RULES["blocked"]
+REFUSED = "550 5.1.1 Nobody is here. Policy milwaukee/encrypted-email [blocked]"
 
 
 def _only(tmp_path: Path, rule: str, more: str = "") -> None:
