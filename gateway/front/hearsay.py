@@ -11,17 +11,16 @@ from gateway.errors import ClientError
 from gateway.model.envelope import Client
 from gateway.model.reply import Reply
 from gateway.wire.command import PathArgument, parse_path
-from gateway.wire.milter import Event, MilterError, Peer, Step
+from gateway.wire.milter import Event, MilterError, Peer, Step, macros_for, read_macros
 
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID"})
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 """What the store keeps for a later delivery; others are the server's own affair."""
 _NO_PATH = Reply.of(501, "5.5.4", "That is not a mail address as RFC 5321 writes it")
 
-_OF_A_MESSAGE = frozenset(
-    {Step.MAIL, Step.RCPT, Step.DATA, Step.HEADER, Step.END_OF_HEADER, Step.BODY, Step.END_OF_BODY}
-)
-_NEWEST_FIRST = (Step.END_OF_BODY, Step.RCPT, Step.MAIL, Step.HELO, Step.CONNECT)
+_OF_A_CONNECTION = (Step.CONNECT, Step.HELO)
+_OF_A_MESSAGE = (Step.MAIL, Step.RCPT, Step.END_OF_BODY)
+"""In the order of a dialog. With others, servers repeat what they told with these: with each header field, for one."""
 _HERE = ("localhost", "localhost.localdomain")
 _LONGEST = 255
 _NOBODY = Peer("", "", 0)
@@ -30,10 +29,14 @@ _NOBODY = Peer("", "", 0)
 class Hearsay:
     """One connection's."""
 
-    __slots__ = ("_helo", "_macros", "_peer", "_used")
+    __slots__ = ("_connection", "_helo", "_known", "_message", "_peer", "_used")
 
     def __init__(self) -> None:
-        self._macros: dict[Step, dict[str, str]] = {}
+        self._connection: dict[Step, Event] = {}
+        self._message: dict[Step, Event] = {}
+        """What was told with each step: most of it is never asked for, so it is read when something is."""
+        self._known: dict[str, str] | None = {}
+        """All of it; None: to be read."""
         self._peer = _NOBODY
         self._helo = ""
         self._used: Step | None = None
@@ -47,19 +50,31 @@ class Hearsay:
         """It has said its name; perhaps again, once TLS has begun."""
         self._helo = name
 
-    def macros(self, step: Step, told: dict[str, str]) -> None:
-        """Macros that go with a step; what was told for it before is no longer true."""
-        self._macros[step] = told
-        if step is self._used:
-            self._used = None
+    def macros(self, event: Event) -> None:
+        """Macros that go with a step; what was told for it before is no longer true. Raises MilterError."""
+        step = macros_for(event)
+        if step in _OF_A_MESSAGE:
+            self._message[step] = event
+            if step is self._used:
+                self._used = None
+        elif step in _OF_A_CONNECTION:
+            self._connection[step] = event
+        else:
+            return
+        self._known = None
 
     def macro(self, name: str) -> str:
         """The newest value of a macro: servers send some with one step, some with another."""
-        for step in _NEWEST_FIRST:
-            told = self._macros.get(step)
-            if told is not None and (value := told.get(name)):
-                return _printable(value)
-        return ""
+        if self._known is None:
+            self._known = self._read()
+        value = self._known.get(name)
+        return _printable(value) if value else ""
+
+    def _read(self) -> dict[str, str]:
+        told = [self._connection.get(step) for step in _OF_A_CONNECTION]
+        told += [self._message.get(step) for step in _OF_A_MESSAGE]
+        read = (read_macros(event).items() for event in told if event is not None)
+        return {name: value for macros in read for name, value in macros if value}
 
     @property
     def local(self) -> bool:
@@ -95,14 +110,14 @@ class Hearsay:
 
         ``but``: the step with which that one begins; what was told for it since the last one began is kept.
         """
-        kept = None if but is self._used else but
-        for step in [step for step in self._macros if step in _OF_A_MESSAGE and step is not kept]:
-            del self._macros[step]
+        if self._message:
+            self._message = {s: told for s, told in self._message.items() if s is but and s is not self._used}
+            self._known = None
         self._used = but
 
     def forget(self) -> None:
         """The client is gone, another one may follow on the same connection."""
-        self._macros.clear()
+        self._connection, self._message, self._known = {}, {}, {}
         self._peer, self._helo = _NOBODY, ""
 
 

@@ -114,12 +114,14 @@ class MilterSession(Answering):
         """Packets: taken in order, each when the one before has its answer."""
         self._heard = self._loop.time()
         try:
-            for event in self._decoder.feed(data):
-                self._events.append(event)
-                self._waiting += len(event.data) + _EMPTY
+            events = self._decoder.feed(data)
         except MilterError as error:
             self._out_of_step(error)
             return
+        if not events:
+            return
+        self._events.extend(events)
+        self._waiting += sum([len(event.data) for event in events]) + _EMPTY * len(events)
         if self._task is None:
             self._go_on()
         elif self._waiting > _PENDING and not self._paused and self._transport is not None:
@@ -255,16 +257,15 @@ class MilterSession(Answering):
     def _take(self, event: Event) -> Coroutine[object, object, None] | None:
         """Do what an event asks; what must wait comes back as a coroutine."""
         step = event.step
-        if step is Step.BODY:
-            return self._content(event.data, step)
+        if step is Step.MACROS:
+            self._told.macros(event)
+            return None
         if step is Step.HEADER:
             return self._header(event)
+        if step is Step.BODY:
+            return self._content(event.data, step)
         work = None
-        if step is Step.MACROS:
-            what, macros = wire.read_macros(event)
-            if what is not None:
-                self._told.macros(what, macros)
-        elif step is Step.MAIL:
+        if step is Step.MAIL:
             self._forget_message(Step.MAIL)
             work = self._mail(event)
         elif step is Step.RCPT:

@@ -8,7 +8,6 @@ The protocol has no standard; it is what Sendmail's libmilter and Postfix's ``mi
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, IntFlag
 from functools import lru_cache
@@ -22,6 +21,8 @@ MAX_PACKET = 2 * 1024 * 1024
 """Octets of a packet that is taken. Servers send at most 64 KiB, or 1 MiB when that is negotiated."""
 CHUNK = 65_535
 """Octets of a replaced body in one packet."""
+_MOST_PIECES = 1024
+"""Reads of one packet that are kept apart."""
 
 _LENGTH = struct.Struct("!I")
 _OPTIONS = struct.Struct("!III")
@@ -80,6 +81,9 @@ ALL_STEPS = int(sum(Protocol))
 class Step(Enum):
     """An event, by the octet that carries it (``SMFIC_``)."""
 
+    # by identity: Enum asks for the name, in Python, at each of a hundred look-ups for a message
+    __hash__ = object.__hash__
+
     OPTIONS = b"O"
     MACROS = b"D"
     CONNECT = b"C"
@@ -99,6 +103,8 @@ class Step(Enum):
 
 class Answer(Enum):
     """What a filter says, by the octet that carries it (``SMFIR_``)."""
+
+    __hash__ = object.__hash__
 
     OPTIONS = b"O"
     CONTINUE = b"c"
@@ -204,39 +210,66 @@ class Peer:
 class Decoder:
     """Cuts what comes from the socket into events."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_head", "_missing", "_pieces", "_step")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._head = b""
+        """The first octets of a packet, too few to say what it is."""
+        self._step: Step | None = None
+        """What the packet carries of which a part is here."""
+        self._pieces: list[bytes] = []
+        """That part, as it came: Postfix writes a chunk of a body in six pieces, which are put together once."""
+        self._missing = 0
 
     @property
     def waiting(self) -> int:
-        """Octets of a packet that is not whole."""
-        return len(self._buffer)
+        """Octets of a packet that is not whole, its first five left out once they are all there."""
+        return len(self._head) + sum(map(len, self._pieces))
 
-    def feed(self, data: bytes) -> Iterator[Event]:
-        """The events that are whole now. Raises :class:`MilterError` in the middle, behind the last good one."""
-        buffer = self._buffer
-        buffer += data
-        at, size = 0, len(buffer)
-        try:
-            while size - at > _LENGTH.size:
-                (length,) = _LENGTH.unpack_from(buffer, at)
-                if not 1 <= length <= MAX_PACKET:
-                    raise MilterError(f"a packet of {length} octets")
-                end = at + _LENGTH.size + length
-                if end > size:
-                    break
-                step = _STEPS.get(buffer[at + _LENGTH.size])
-                if step is None:
-                    raise MilterError(f"an unknown command {buffer[at + _LENGTH.size]:#04x}")
-                event = Event(step, bytes(memoryview(buffer)[at + _LENGTH.size + 1 : end]))
-                at = end
-                yield event
-        finally:
-            del buffer[:at]
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that are whole now. Raises :class:`MilterError`: then those before it are lost, too."""
+        events: list[Event] = []
+        at = 0
+        if self._step is not None:
+            at = self._missing
+            if len(data) < at:
+                self._keep(data)
+                return events
+            self._pieces.append(data if len(data) == at else data[:at])
+            events.append(Event(self._step, b"".join(self._pieces)))
+            self._step = None
+            self._pieces.clear()
+        elif self._head:
+            data = self._head + data
+            self._head = b""
+        size = len(data)
+        while size - at > _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(data, at)
+            step = _STEPS.get(data[at + 4])
+            if not 1 <= length <= MAX_PACKET:
+                raise MilterError(f"a packet of {length} octets")
+            if step is None:
+                raise MilterError(f"an unknown command {data[at + 4]:#04x}")
+            end = at + 4 + length
+            if end > size:
+                self._step, self._missing = step, end - at - 5
+                self._keep(data[at + 5 :])
+                return events
+            events.append(_new(Event, (step, data[at + 5 : end])))
+            at = end
+        self._head = data[at:]
+        return events
+
+    def _keep(self, data: bytes) -> None:
+        """Some more of the packet that is not whole."""
+        self._pieces.append(data)
+        self._missing -= len(data)
+        if len(self._pieces) > _MOST_PIECES:  # one octet at a time: each would take a hundred of memory
+            self._pieces[:] = [b"".join(self._pieces)]
 
 
+_new = tuple.__new__
+"""Makes an event in a third of the time that its class takes."""
 _STEPS = {step.value[0]: step for step in Step}
 
 
@@ -250,13 +283,20 @@ def read_options(event: Event) -> Options:
     return Options(version, actions & ALL_ACTIONS, protocol & ALL_STEPS)
 
 
-def read_macros(event: Event) -> tuple[Step | None, dict[str, str]]:
-    """For which step, and the macros' names without braces. A step that is unknown gives None."""
-    step = _STEPS.get(event.data[0]) if event.data else None
+def macros_for(event: Event) -> Step | None:
+    """The step that the macros of a MACROS packet go with; None: one that is unknown. Raises :class:`MilterError`."""
+    data = event.data
+    if data.count(0) % 2 or (len(data) > 1 and data[-1]):
+        raise MilterError("a macro without a value")
+    return _STEPS.get(data[0]) if data else None
+
+
+def read_macros(event: Event) -> dict[str, str]:
+    """The macros of a MACROS packet, names without braces. Raises :class:`MilterError`."""
     words = Event(event.step, event.data[1:]).strings()
     if len(words) % 2:
         raise MilterError("a macro without a value")
-    return step, dict(zip(map(_bare, words[::2]), words[1::2], strict=True))
+    return dict(zip(map(_bare, words[::2]), words[1::2], strict=True))
 
 
 @lru_cache(maxsize=256)
