@@ -65,11 +65,17 @@ def decide(
     zone. A reject or defer for one recipient refuses the whole message (RFC 5321 has one reply after the final dot).
     """
     facts = Facts(envelope, findings, now, exceptions)
-    fixed, varying = _sift(facts, rules)
-    if not varying:
-        treatments = [(_treat(facts, fixed, None), envelope.recipients)] if envelope.recipients else []
+    recipients = envelope.recipients
+    going = rules.going(frozenset([recipient.direction for recipient in recipients]))
+    treatments: list[tuple[_Treatment, tuple[Recipient, ...]]]
+    if len(recipients) == 1:
+        treatments = [(_treat(facts, _for_one(facts, going, recipients[0]), recipients[0]), recipients)]
     else:
-        treatments = _by_recipient(facts, fixed, varying, envelope.recipients)
+        fixed, varying = _sift(facts, going)
+        if not varying:
+            treatments = [(_treat(facts, fixed, None), recipients)] if recipients else []
+        else:
+            treatments = _by_recipient(facts, fixed, varying, recipients)
     groups = _groups(treatments)
     refusals = [g for g in groups if g.disposition in (Disposition.REJECT, Disposition.DEFER)]
     worst = max(refusals, key=lambda g: STRENGTH[g.disposition], default=None)
@@ -120,15 +126,30 @@ def asked(envelope: Envelope, rules: RuleSet, now: datetime, exceptions: Sequenc
     if not 0 < len(recipients) <= _LOOKED_AT:
         return rules.questions
     facts = Facts(envelope, _NOTHING_YET, now, exceptions)
-    left = [rule for rule in rules.active if any(rule.when.value(facts, recipient) != NO for recipient in recipients)]
+    going = rules.going(frozenset([recipient.direction for recipient in recipients]))
+    if len(recipients) == 1:
+        only = recipients[0]
+        left = [rule for rule in going if rule.when.value(facts, only) != NO]
+    else:
+        left = [rule for rule in going if any(rule.when.value(facts, recipient) != NO for recipient in recipients)]
     return rules.questions if len(left) == len(rules.active) else rules.questions_of(frozenset(r.id for r in left))
 
 
-def _sift(facts: Facts, rules: RuleSet) -> tuple[list[tuple[Rule, int]], list[Rule]]:
+def _for_one(facts: Facts, rules: Iterable[Rule], recipient: Recipient) -> list[tuple[Rule, int]]:
+    """What the rules say to the only recipient; those that an exception may have kept from acting stay in."""
+    outcomes = []
+    for rule in rules:
+        value = rule.value(facts, recipient)
+        if value != NO or (rule.exceptions and facts.exceptions):
+            outcomes.append((rule, value))
+    return outcomes
+
+
+def _sift(facts: Facts, rules: Iterable[Rule]) -> tuple[list[tuple[Rule, int]], list[Rule]]:
     """Rules decided for all recipients alike, and those that need a look at each; most rules fall out here."""
     fixed: list[tuple[Rule, int]] = []
     varying: list[Rule] = []
-    for rule in rules.active:
+    for rule in rules:
         if rule.exceptions and facts.exceptions:
             if rule.when.value(facts, None) != NO:
                 varying.append(rule)

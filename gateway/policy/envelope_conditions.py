@@ -29,6 +29,9 @@ class DirectionIs(Node):
     def words(self) -> str:
         return "direction is " + " or ".join(self.directions)
 
+    def never(self, direction: Direction) -> bool:
+        return direction not in self.directions
+
 
 class SenderIs(Node):
     """The reverse-path and its directory facts. Always known."""
@@ -98,6 +101,9 @@ class RecipientIs(Node):
 
     def words(self) -> str:
         return self.text
+
+    def never(self, direction: Direction) -> bool:
+        return bool(self.outside) and direction is not Direction.OUTBOUND
 
     def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
         return f"recipient <{recipient.address}>" if recipient else ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, IntFlag
 
-from gateway.model.envelope import Envelope, ExceptionRecord, Recipient, domain_of, fold
+from gateway.model.envelope import Direction, Envelope, ExceptionRecord, Recipient, domain_of, fold
 from gateway.model.finding import Check, Finding, Findings
 
 NO, UNKNOWN, YES = 0, 1, 2
@@ -101,6 +101,10 @@ class Node(ABC):
     def words(self) -> str:
         """The condition in words."""
 
+    def never(self, direction: Direction) -> bool:
+        """True: it holds for nobody to whom a message goes that way, whatever the message."""
+        return False
+
     def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
         """Redacted grounds for a YES."""
         return ""
@@ -156,6 +160,11 @@ class Several(Node):
     def words(self) -> str:
         """The operator."""
         return "all of" if self.settles == NO else "any of"
+
+    def never(self, direction: Direction) -> bool:
+        """Of ``all`` one is enough, of ``any`` it takes each."""
+        answers = [child.never(direction) for child in self.children]
+        return any(answers) if self.settles == NO else all(answers)
 
     def trace(self, facts: Facts, recipient: Recipient | None) -> Trace:
         """With the answers of what stands below."""

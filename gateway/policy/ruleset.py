@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from gateway.model.envelope import Direction
 from gateway.model.finding import Check, LegendText, Published, Questions
 from gateway.model.verdict import Disposition, Mode
 from gateway.policy.compiled import Rule, legend_of
@@ -46,6 +47,18 @@ class RuleSet:
     def active(self) -> tuple[Rule, ...]:
         """Rules that are evaluated: enforce and monitor."""
         return tuple(rule for rule in self.rules if rule.mode is not Mode.OFF)
+
+    @cached_property
+    def _going(self) -> dict[frozenset[Direction], tuple[Rule, ...]]:
+        return {}
+
+    def going(self, directions: frozenset[Direction]) -> tuple[Rule, ...]:
+        """Active rules that may match for a recipient to whom a message goes one of these ways, in their order."""
+        known = self._going.get(directions)
+        if known is None:
+            known = tuple(rule for rule in self.active if not all(rule.when.never(one) for one in directions))
+            self._going[directions] = known
+        return known
 
     @cached_property
     def early(self) -> tuple[Rule, ...]:

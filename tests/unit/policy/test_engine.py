@@ -333,3 +333,26 @@ def test_ten_thousand_recipients_are_grouped_not_repeated(world: Any) -> None:
     verdict = decide(world.envelope(*people), world.findings(SSN), rules, world.now)
     assert [len(g.recipients) for g in verdict.groups] == [5000, 5000]
     assert {r.address for g in verdict.groups for r in g.recipients} == {p.address for p in people}
+
+
+@pytest.mark.parametrize("direction", ["outbound", "inbound", "internal"])
+def test_an_only_recipient_is_treated_as_among_others(world: Any, direction: str) -> None:
+    """One recipient takes a shorter way through the engine; what becomes of the message is the same."""
+    spared = {**ALWAYS, "direction": "outbound"}
+    rules = world.rules(
+        {"when": {"recipient": {"domain": "x.example"}}, "then": ACTIONS["hold"]},
+        {"when": {"direction": "inbound"}, "then": ACTIONS["pass"]},
+        {"when": spared, "unless": {"exception": "e"}, "then": ACTIONS["discard"]},
+        {"when": {"content": {"types": ["us-ssn"]}}, "then": {"header": {"name": "X-Ssn", "value": "yes"}}},
+    )
+    me, other = world.to("a@x.example", direction), world.to("b@y.example", direction)
+    for exceptions in ((), (world.exception("e"),)):
+        alone, among = (
+            decide(world.envelope(*recipients), world.findings(SSN), rules, world.now, exceptions)
+            for recipients in ((me,), (other, me))
+        )
+        mine = next(group for group in among.groups if me in group.recipients)
+        assert alone.groups[0].matches == mine.matches
+        assert alone.groups[0].disposition is mine.disposition
+        assert alone.groups[0].transforms == mine.transforms
+        assert alone.used_exceptions == among.used_exceptions

@@ -23,6 +23,7 @@ LEAVES = [
     {"attachment": {"name": "*.exe"}},
     {"direction": "outbound"},
     {"direction": "internal"},
+    {"recipient": {"outside": True}},
     {"sender": {"null": True}},
     {"size": {"over": 100}},
     {"size": {"under": 100}},
@@ -95,3 +96,18 @@ def test_whatever_is_unknown_has_a_check_to_blame(condition: dict[str, Any], kno
 def test_values_are_ordered() -> None:
     """Min is and, max is or: they need no < unknown < yes."""
     assert NO < UNKNOWN < YES
+
+
+@settings(max_examples=200, deadline=None)
+@given(conditions, st.lists(st.sampled_from(ITEMS)), st.integers(0, 200), st.sampled_from(list(Direction)))
+def test_what_never_holds_for_a_direction_does_not_hold(
+    condition: dict[str, Any], items: list[Finding], size: int, direction: Direction
+) -> None:
+    """A rule that is passed over for a direction would have said no, whatever the message."""
+    node = compile_condition(Condition.model_validate(condition))
+    to = Recipient("a@b.example", direction)
+    answers = [
+        node.value(_facts(held, set(checks), size, complete), to)
+        for held in ([], items) for checks in ([], Check) for complete in (False, True)
+    ]  # fmt: skip
+    assert not node.never(direction) or answers == [NO] * len(answers)
