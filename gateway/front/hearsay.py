@@ -18,9 +18,9 @@ _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 """What the store keeps for a later delivery; others are the server's own affair."""
 _NO_PATH = Reply.of(501, "5.5.4", "That is not a mail address as RFC 5321 writes it")
 
-_OF_A_CONNECTION = (Step.CONNECT, Step.HELO)
-_OF_A_MESSAGE = (Step.MAIL, Step.RCPT, Step.END_OF_BODY)
-"""In the order of a dialog. With others, servers repeat what they told with these: with each header field, for one."""
+_OF_A_MESSAGE = (Step.END_OF_BODY, Step.RCPT, Step.MAIL)
+_NEWEST_FIRST = (*_OF_A_MESSAGE, Step.HELO, Step.CONNECT)
+"""With other steps servers repeat what they told with these: with each header field, for one."""
 _HERE = ("localhost", "localhost.localdomain")
 _LONGEST = 255
 _NOBODY = Peer("", "", 0)
@@ -29,14 +29,13 @@ _NOBODY = Peer("", "", 0)
 class Hearsay:
     """One connection's."""
 
-    __slots__ = ("_connection", "_helo", "_known", "_message", "_peer", "_used")
+    __slots__ = ("_helo", "_peer", "_read", "_told", "_used")
 
     def __init__(self) -> None:
-        self._connection: dict[Step, Event] = {}
-        self._message: dict[Step, Event] = {}
-        """What was told with each step: most of it is never asked for, so it is read when something is."""
-        self._known: dict[str, str] | None = {}
-        """All of it; None: to be read."""
+        self._told: dict[Step, Event] = {}
+        """Macros by step, as they came: most are never asked for."""
+        self._read: dict[Step, dict[str, str]] = {}
+        """Those that were."""
         self._peer = _NOBODY
         self._helo = ""
         self._used: Step | None = None
@@ -53,28 +52,25 @@ class Hearsay:
     def macros(self, event: Event) -> None:
         """Macros that go with a step; what was told for it before is no longer true. Raises MilterError."""
         step = macros_for(event)
-        if step in _OF_A_MESSAGE:
-            self._message[step] = event
-            if step is self._used:
-                self._used = None
-        elif step in _OF_A_CONNECTION:
-            self._connection[step] = event
-        else:
+        if step is None or step not in _NEWEST_FIRST:
             return
-        self._known = None
+        self._told[step] = event
+        self._read.pop(step, None)
+        if step is self._used:
+            self._used = None
 
     def macro(self, name: str) -> str:
         """The newest value of a macro: servers send some with one step, some with another."""
-        if self._known is None:
-            self._known = self._read()
-        value = self._known.get(name)
-        return _printable(value) if value else ""
-
-    def _read(self) -> dict[str, str]:
-        told = [self._connection.get(step) for step in _OF_A_CONNECTION]
-        told += [self._message.get(step) for step in _OF_A_MESSAGE]
-        read = (read_macros(event).items() for event in told if event is not None)
-        return {name: value for macros in read for name, value in macros if value}
+        for step in _NEWEST_FIRST:
+            event = self._told.get(step)
+            if event is None:
+                continue
+            read = self._read.get(step)
+            if read is None:
+                read = self._read[step] = read_macros(event)
+            if value := read.get(name):
+                return _printable(value)
+        return ""
 
     @property
     def local(self) -> bool:
@@ -110,14 +106,16 @@ class Hearsay:
 
         ``but``: the step with which that one begins; what was told for it since the last one began is kept.
         """
-        if self._message:
-            self._message = {s: told for s, told in self._message.items() if s is but and s is not self._used}
-            self._known = None
+        for step in _OF_A_MESSAGE:
+            if step in self._told and (step is not but or step is self._used):
+                del self._told[step]
+                self._read.pop(step, None)
         self._used = but
 
     def forget(self) -> None:
         """The client is gone, another one may follow on the same connection."""
-        self._connection, self._message, self._known = {}, {}, {}
+        self._told.clear()
+        self._read.clear()
         self._peer, self._helo = _NOBODY, ""
 
 

@@ -8,14 +8,15 @@ server's ``milter_default_action`` must be ``tempfail`` for what cannot be answe
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import ClassVar, cast
 
 import structlog
 
 from gateway.errors import ClientError
 from gateway.front.agreement import agree
+from gateway.front.alarm import Alarm
 from gateway.front.answering import Answering
 from gateway.front.edits import ServerEdits
 from gateway.front.hearsay import Hearsay, forward_path, reverse_path
@@ -31,6 +32,9 @@ from gateway.settings import MilterListenerSettings, MilterSettings
 from gateway.wire import milter as wire
 from gateway.wire.data import BdatDecoder
 from gateway.wire.milter import Answer, Decoder, Event, MilterError, Step
+
+Work = Coroutine[object, object, None]
+"""What an event asks that may have to wait."""
 
 _LATE = Reply.of(451, "4.7.1", "The policy could not be asked in time, please try again later")
 _BROKEN = Reply.of(451, "4.3.0", "Local problem, please try again later")
@@ -64,9 +68,7 @@ class MilterSession(Answering):
         self._waiting = 0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._rings = self._until = 0.0
-        """When the alarm rings, and when the present step must be over, by the loop's clock."""
+        self._alarm = Alarm(loop, self._too_late)
         self._late = False
         """The present step was cancelled because it took too long."""
         self._heard = 0.0
@@ -95,9 +97,9 @@ class MilterSession(Answering):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The server is gone, and with it what it had not yet handed over: it keeps the message."""
-        for timer in (self._timer, self._alarm):
-            if timer is not None:
-                timer.cancel()
+        self._alarm.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._admitted:
             self._admission.leave(self, "")
             self._admitted = False
@@ -174,13 +176,13 @@ class MilterSession(Answering):
         if self._draining and self._task is None and self._transaction is None and not self._events:
             self.cut()
 
-    def _next(self) -> tuple[Step, Coroutine[object, object, None]] | None:
+    def _next(self) -> tuple[Step, Work] | None:
         """Take events up to the first that waits."""
         while self._events and self._transport is not None:
             event = self._events.popleft()
             self._waiting -= len(event.data) + _EMPTY
             try:
-                work = self._take(event)
+                work = self._TAKEN[event.step](self, event)
             except MilterError as error:
                 self._out_of_step(error)
                 return None
@@ -188,9 +190,9 @@ class MilterSession(Answering):
                 return event.step, work
         return None
 
-    async def _work(self, step: Step, work: Coroutine[object, object, None]) -> None:
+    async def _work(self, step: Step, work: Work) -> None:
         """An event that waits, and those behind it: one task, since most of them wait in name only."""
-        waiting: tuple[Step, Coroutine[object, object, None]] | None = (step, work)
+        waiting: tuple[Step, Work] | None = (step, work)
         try:
             while waiting is not None:
                 await self._done(*waiting)
@@ -202,9 +204,11 @@ class MilterSession(Answering):
                 self._forget_message()
         self._go_on()
 
-    async def _done(self, step: Step, work: Coroutine[object, object, None]) -> None:
+    async def _done(self, step: Step, work: Work) -> None:
         """One event. Whatever goes wrong in it is a 451 for the server, and ours to read about."""
-        self._set_alarm(step)
+        of_step = self._settings.message_timeout if step is Step.END_OF_BODY else self._settings.command_timeout
+        self._alarm.set(of_step)
+        self._late = False
         try:
             await work
         except asyncio.CancelledError:
@@ -225,25 +229,10 @@ class MilterSession(Answering):
             mishap("milter", step=step.name)
             self._give_up(step, _BROKEN)
 
-    def _set_alarm(self, step: Step) -> None:
-        """Bound a step. One timer for all of a message: each of its steps may end later than the one before."""
-        of_step = self._settings.message_timeout if step is Step.END_OF_BODY else self._settings.command_timeout
-        self._until, self._late = self._loop.time() + of_step, False
-        if self._alarm is None or self._rings > self._until:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm, self._rings = self._loop.call_at(self._until, self._ring), self._until
-
-    def _ring(self) -> None:
-        """Cancel the step that is not over, if its time is; asyncio.timeout would make a timer for each."""
-        self._alarm = None
-        if self._task is None:
-            return
-        if self._loop.time() < self._until:
-            self._alarm, self._rings = self._loop.call_at(self._until, self._ring), self._until
-            return
-        self._late = True
-        self._task.cancel()
+    def _too_late(self) -> None:
+        if self._task is not None:
+            self._late = True
+            self._task.cancel()
 
     def _give_up(self, step: Step, reply: Reply) -> None:
         """Say why, where the protocol has a place for it."""
@@ -254,58 +243,49 @@ class MilterSession(Answering):
         elif self._transport is not None:
             self._transport.abort()
 
-    def _take(self, event: Event) -> Coroutine[object, object, None] | None:
-        """Do what an event asks; what must wait comes back as a coroutine."""
-        step = event.step
-        if step is Step.MACROS:
-            self._told.macros(event)
-            return None
-        if step is Step.HEADER:
-            return self._header(event)
-        if step is Step.BODY:
-            return self._content(event.data, step)
-        work = None
-        if step is Step.MAIL:
-            self._forget_message(Step.MAIL)
-            work = self._mail(event)
-        elif step is Step.RCPT:
-            work = self._rcpt(event)
-        elif step is Step.END_OF_HEADER:
-            work = self._content(b"", step)
-        elif step is Step.END_OF_BODY:
-            work = self._end(event.data)
-        else:
-            self._take_rest(event)
-        return work
+    # what each step asks; what must wait comes back as a coroutine
 
-    def _take_rest(self, event: Event) -> None:
-        """What comes once a connection, or is no part of a message."""
-        step = event.step
-        match step:
-            case Step.OPTIONS:
-                self._negotiate(wire.read_options(event))
-            case Step.CONNECT:
-                self._told.connect(wire.read_peer(event))
-                self._answer(step, Answer.CONTINUE)
-            case Step.HELO:
-                self._told.helo("".join(event.strings()))
-                self._answer(step, Answer.CONTINUE)
-            case Step.DATA | Step.UNKNOWN:
-                self._answer(step, Answer.CONTINUE)
-            case Step.ABORT:
-                self._forget_message()
-            case Step.QUIT_AND_STAY:
-                self._forget_message()
-                self._told.forget()
-            case _:
-                self._forget_message()
-                self._forget_events()
-                self._hang_up()
-
-    def _negotiate(self, offered: wire.Options) -> None:
+    def _options(self, event: Event) -> None:
         """Ask for the steps that the rules need, and say to which we shall not answer."""
-        self._agreed = agree(offered, content=bool(self._pipeline.services.rules.rules))
+        self._agreed = agree(wire.read_options(event), content=bool(self._pipeline.services.rules.rules))
         self._out.append(self._agreed.encode())
+
+    def _macros(self, event: Event) -> None:
+        self._told.macros(event)
+
+    def _connect(self, event: Event) -> None:
+        self._told.connect(wire.read_peer(event))
+        self._answer(Step.CONNECT, Answer.CONTINUE)
+
+    def _helo(self, event: Event) -> None:
+        self._told.helo("".join(event.strings()))
+        self._answer(Step.HELO, Answer.CONTINUE)
+
+    def _begin_message(self, event: Event) -> Work:
+        self._forget_message(Step.MAIL)
+        return self._mail(event)
+
+    def _go_by(self, event: Event) -> None:
+        """DATA, and what the server itself did not know."""
+        self._answer(event.step, Answer.CONTINUE)
+
+    def _end_header(self, event: Event) -> Work | None:
+        return self._content(b"", event.step)
+
+    def _body(self, event: Event) -> Work | None:
+        return self._content(event.data, event.step)
+
+    def _abort(self, event: Event) -> None:
+        self._forget_message()
+
+    def _quit_and_stay(self, event: Event) -> None:
+        self._forget_message()
+        self._told.forget()
+
+    def _quit(self, event: Event) -> None:
+        self._forget_message()
+        self._forget_events()
+        self._hang_up()
 
     # --- one message ---------------------------------------------------------------------------------------------
 
@@ -342,7 +322,7 @@ class MilterSession(Answering):
         else:
             self._refuse(Step.RCPT, reply)
 
-    def _header(self, event: Event) -> Coroutine[object, object, None] | None:
+    def _header(self, event: Event) -> Work | None:
         if not self._in_header:
             raise MilterError("a header field outside of a header")
         field = wire.field_of(event, leading_space=self._agreed.leading_space)
@@ -353,7 +333,7 @@ class MilterSession(Answering):
         self._answer(Step.HEADER, Answer.CONTINUE)
         return None
 
-    def _content(self, chunk: bytes, step: Step | None) -> Coroutine[object, object, None] | None:
+    def _content(self, chunk: bytes, step: Step | None) -> Work | None:
         """Octets of the message. The first ones wait until the policy has said where to stop reading."""
         if self._receiver is None or self._in_header:
             return self._begin(chunk, step)
@@ -395,9 +375,9 @@ class MilterSession(Answering):
         else:
             self._answer(step, Answer.CONTINUE)
 
-    async def _end(self, chunk: bytes) -> None:
+    async def _end(self, event: Event) -> None:
         """All octets are here: the verdict is the answer."""
-        transaction, edits = self._transaction, self._edits
+        transaction, edits, chunk = self._transaction, self._edits, event.data
         if transaction is None or edits is None:
             raise MilterError("an end without a beginning")
         transaction.queue_id = self._told.macro("i")
@@ -439,3 +419,22 @@ class MilterSession(Answering):
             receiver.abort()
         if transaction is not None:
             transaction.abort()
+
+    _TAKEN: ClassVar[Mapping[Step, Callable[["MilterSession", Event], Work | None]]] = {
+        Step.OPTIONS: _options,
+        Step.MACROS: _macros,
+        Step.CONNECT: _connect,
+        Step.HELO: _helo,
+        Step.MAIL: _begin_message,
+        Step.RCPT: _rcpt,
+        Step.DATA: _go_by,
+        Step.UNKNOWN: _go_by,
+        Step.HEADER: _header,
+        Step.END_OF_HEADER: _end_header,
+        Step.BODY: _body,
+        Step.END_OF_BODY: _end,
+        Step.ABORT: _abort,
+        Step.QUIT: _quit,
+        Step.QUIT_AND_STAY: _quit_and_stay,
+    }
+    """Step → what is done."""

@@ -7,6 +7,7 @@ Refuses to let a message leave without a change that a rule demands: a transform
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 
 from gateway.errors import CivicgateError, TransformError
 from gateway.hold import order_for_failure
@@ -56,10 +57,13 @@ class Effect:
         self._facts = facts
         self._record = record
         self._relay = relay
+
+    @cached_property
+    def _trace(self) -> bytes:
+        """Our field on top; a mail server that keeps the message puts its own."""
+        envelope, services = self._envelope, self._services
         recipients = tuple(recipient.address for recipient in envelope.recipients[:2])
-        self._trace = received_field(
-            services.hostname, envelope.transaction, envelope.client, recipients, services.clock()
-        )
+        return received_field(services.hostname, envelope.transaction, envelope.client, recipients, services.clock())
 
     async def carry_out(self, verdict: Verdict) -> Reply:
         """Do it, and say what the client is to read. Raises :class:`CivicgateError` with the reply when it fails."""

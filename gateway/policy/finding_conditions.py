@@ -18,6 +18,7 @@ from gateway.policy.logic import NO, UNKNOWN, YES, Facts, Node
 from gateway.policy.patterns import Names
 
 AUTO_SUBMITTED = "auto-submitted"
+_CONTENT = Check.CONTENT
 CLASSES = {
     "media": (
         *("audio/*", "video/*", "application/ogg", "application/mp4", "application/mxf", "application/x-matroska"),
@@ -88,8 +89,10 @@ class _Found(Node):
         """Whether one finding is meant."""
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
-        rows = facts.of(self.check)
-        return facts.seen(self.check, bool(rows) and any(map(self._holds, rows)))
+        rows = facts.by_check.get(self.check)
+        if rows is None:  # of most messages, for most rules
+            return NO if self.check in facts.known else UNKNOWN
+        return facts.seen(self.check, any(map(self._holds, rows)))
 
     def words(self) -> str:
         return self.text
@@ -134,9 +137,9 @@ class AttachmentIs(_Found):
         )
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
-        rows = facts.of(Check.ATTACHMENT)
-        if not rows:
-            return facts.seen(Check.ATTACHMENT, False)
+        rows = facts.by_check.get(self.check)
+        if rows is None:
+            return NO if self.check in facts.known else UNKNOWN
         held = [f for f in rows if self._holds(f)]
         found = sum(f.count for f in held) >= self.count and (self.total is None or _octets(held) > self.total)
         return facts.seen(Check.ATTACHMENT, found)
@@ -220,9 +223,10 @@ class ContentIs(Node):
         )
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
-        rows = facts.of(Check.CONTENT)
-        found = bool(rows) and self._count(rows) >= self.count
-        return facts.seen(Check.CONTENT, found)
+        rows = facts.by_check.get(_CONTENT)
+        if rows is None:
+            return NO if _CONTENT in facts.known else UNKNOWN
+        return facts.seen(_CONTENT, self._count(rows) >= self.count)
 
     def _count(self, rows: Iterable[Finding]) -> int:
         return sum(f.count if self.distinct else f.sightings for f in rows if self._holds(f))
@@ -253,8 +257,10 @@ class KindIs(Node):
         return self.names.match(f.kind.lower()) and f.value != "absent"
 
     def value(self, facts: Facts, recipient: Recipient | None) -> int:
-        rows = facts.of(self.check)
-        return facts.seen(self.check, bool(rows) and any(map(self._holds, rows)))
+        rows = facts.by_check.get(self.check)
+        if rows is None:  # of most messages, for most rules
+            return NO if self.check in facts.known else UNKNOWN
+        return facts.seen(self.check, any(map(self._holds, rows)))
 
     def words(self) -> str:
         return self.text
