@@ -20,6 +20,7 @@ _NO_PATH = Reply.of(501, "5.5.4", "That is not a mail address as RFC 5321 writes
 
 _OF_A_MESSAGE = (Step.END_OF_BODY, Step.RCPT, Step.MAIL)
 _NEWEST_FIRST = (*_OF_A_MESSAGE, Step.HELO, Step.CONNECT)
+_HEARD = frozenset(_NEWEST_FIRST)
 """With other steps servers repeat what they told with these: with each header field, for one."""
 _HERE = ("localhost", "localhost.localdomain")
 _LONGEST = 255
@@ -52,8 +53,10 @@ class Hearsay:
     def macros(self, event: Event) -> None:
         """Macros that go with a step; what was told for it before is no longer true. Raises MilterError."""
         step = macros_for(event)
-        if step is None or step not in _NEWEST_FIRST:
+        if step is None or step not in _HEARD:
             return
+        if event.data.count(0) % 2 or (event.data[1:] and event.data[-1]):
+            raise MilterError("a macro without a value")
         self._told[step] = event
         self._read.pop(step, None)
         if step is self._used:

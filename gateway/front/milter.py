@@ -66,6 +66,7 @@ class MilterSession(Answering):
         self._decoder = Decoder()
         self._events: deque[Event] = deque()
         self._waiting = 0
+        """Octets that came since there were no events: more than wait, if some of them were taken."""
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._alarm = Alarm(loop, self._too_late)
@@ -123,10 +124,11 @@ class MilterSession(Answering):
         if not events:
             return
         self._events.extend(events)
-        self._waiting += sum([len(event.data) for event in events]) + _EMPTY * len(events)
         if self._task is None:
             self._go_on()
-        elif self._waiting > _PENDING and not self._paused and self._transport is not None:
+            return
+        self._waiting += len(data) + _EMPTY * len(events)
+        if self._waiting > _PENDING and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
@@ -180,7 +182,6 @@ class MilterSession(Answering):
         """Take events up to the first that waits."""
         while self._events and self._transport is not None:
             event = self._events.popleft()
-            self._waiting -= len(event.data) + _EMPTY
             try:
                 work = self._TAKEN[event.step](self, event)
             except MilterError as error:
@@ -188,6 +189,7 @@ class MilterSession(Answering):
                 return None
             if work is not None:
                 return event.step, work
+        self._waiting = 0
         return None
 
     async def _work(self, step: Step, work: Work) -> None:

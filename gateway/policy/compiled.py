@@ -22,7 +22,7 @@ from gateway.policy.finding_conditions import (
     LinkIs,
     SignatureBlockMissing,
 )
-from gateway.policy.logic import NO, YES, Aspect, Facts, Node, Not, every, some, walk
+from gateway.policy.logic import NO, YES, Aspect, Facts, Node, Not, Several, every, some, walk
 from gateway.policy.schema import RuleFile
 from gateway.policy.shapes import REPLY_LINE, Strict
 from gateway.policy.then_schema import Defer, Hold, Reject
@@ -57,6 +57,10 @@ class Rule:
     early: bool
     """True for a reject or defer that can be certain before the message is there."""
     exceptions: tuple[ExceptionFor, ...]
+    needs: frozenset[Check]
+    """Checks each of which must have found something before the rule can hold."""
+    open: bool
+    """True: nothing that is known before the content can rule it out for a direction in which it may hold at all."""
     place: int
     """Its place among all rules: the order in which matches, transforms and equally strong replies stand."""
     file: str
@@ -136,11 +140,20 @@ def compile_rule(
         checks=when.checks | (unless.checks if unless else frozenset()),
         early=refusal is not None and when.early and (unless is None or unless.early),
         exceptions=tuple(n for n in nodes if isinstance(n, ExceptionFor)),
+        needs=when.needs(),
+        open=_is_open(when),
         place=place,
         file=document.file,
         lines=tuple(document.error(("cases", n), "").line for n in range(len(spec.cases))),
         spec=spec,
     )
+
+
+def _is_open(when: Node) -> bool:
+    """Every condition asks a check but the direction, which stands on top or nowhere."""
+    top = when.children if isinstance(when, Several) and when.settles == NO else (when,)
+    rest = [node for part in top if not isinstance(part, DirectionIs) for node in walk(part)]
+    return all(node.checks for node in rest if not isinstance(node, (Several, Not)))
 
 
 def _aspects(when: Node, unless: Node | None) -> Aspect:

@@ -66,7 +66,8 @@ def decide(
     """
     facts = Facts(envelope, findings, now, exceptions)
     recipients = envelope.recipients
-    going = rules.going(frozenset([recipient.direction for recipient in recipients]))
+    ways, silent = rules.ways(frozenset([recipient.direction for recipient in recipients])), facts.silent
+    going = [rule for rule in ways.going if rule.needs.isdisjoint(silent)]
     treatments: list[tuple[_Treatment, tuple[Recipient, ...]]]
     if len(recipients) == 1:
         treatments = [(_treat(facts, _for_one(facts, going, recipients[0]), recipients[0]), recipients)]
@@ -126,13 +127,11 @@ def asked(envelope: Envelope, rules: RuleSet, now: datetime, exceptions: Sequenc
     if not 0 < len(recipients) <= _LOOKED_AT:
         return rules.questions
     facts = Facts(envelope, _NOTHING_YET, now, exceptions)
-    going = rules.going(frozenset([recipient.direction for recipient in recipients]))
-    if len(recipients) == 1:
-        only = recipients[0]
-        left = [rule for rule in going if rule.when.value(facts, only) != NO]
-    else:
-        left = [rule for rule in going if any(rule.when.value(facts, recipient) != NO for recipient in recipients)]
-    return rules.questions if len(left) == len(rules.active) else rules.questions_of(frozenset(r.id for r in left))
+    ways = rules.ways(frozenset([recipient.direction for recipient in recipients]))
+    left = ways.open.union(
+        [rule.id for rule in ways.others if any(rule.when.value(facts, one) != NO for one in recipients)]
+    )
+    return rules.questions if len(left) == len(rules.active) else rules.questions_of(left)
 
 
 def _for_one(facts: Facts, rules: Iterable[Rule], recipient: Recipient) -> list[tuple[Rule, int]]:

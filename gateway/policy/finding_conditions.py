@@ -70,6 +70,9 @@ class HeaderIs(Node):
         seen = facts.seen(Check.HEADER, found)
         return 2 - seen if self.absent else seen
 
+    def needs(self) -> frozenset[Check]:
+        return frozenset() if self.absent else self.checks
+
     def words(self) -> str:
         return self.text
 
@@ -93,6 +96,9 @@ class _Found(Node):
         if rows is None:  # of most messages, for most rules
             return NO if self.check in facts.known else UNKNOWN
         return facts.seen(self.check, any(map(self._holds, rows)))
+
+    def needs(self) -> frozenset[Check]:
+        return self.checks
 
     def words(self) -> str:
         return self.text
@@ -228,6 +234,9 @@ class ContentIs(Node):
             return NO if _CONTENT in facts.known else UNKNOWN
         return facts.seen(_CONTENT, self._count(rows) >= self.count)
 
+    def needs(self) -> frozenset[Check]:
+        return self.checks
+
     def _count(self, rows: Iterable[Finding]) -> int:
         return sum(f.count if self.distinct else f.sightings for f in rows if self._holds(f))
 
@@ -261,6 +270,9 @@ class KindIs(Node):
         if rows is None:  # of most messages, for most rules
             return NO if self.check in facts.known else UNKNOWN
         return facts.seen(self.check, any(map(self._holds, rows)))
+
+    def needs(self) -> frozenset[Check]:
+        return self.checks
 
     def words(self) -> str:
         return self.text

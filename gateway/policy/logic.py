@@ -75,6 +75,11 @@ class Facts:
         self.now = now
         self.exceptions = exceptions
 
+    @property
+    def silent(self) -> frozenset[Check]:
+        """Checks that have answered and found nothing."""
+        return self.known.difference(self.by_check)
+
     def of(self, check: Check) -> Sequence[Finding]:
         """The findings of one check."""
         return self.by_check.get(check, ())
@@ -104,6 +109,10 @@ class Node(ABC):
     def never(self, direction: Direction) -> bool:
         """True: it holds for nobody to whom a message goes that way, whatever the message."""
         return False
+
+    def needs(self) -> frozenset[Check]:
+        """Checks each of which must have found something before it can hold."""
+        return frozenset()
 
     def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
         """Redacted grounds for a YES."""
@@ -165,6 +174,11 @@ class Several(Node):
         """Of ``all`` one is enough, of ``any`` it takes each."""
         answers = [child.never(direction) for child in self.children]
         return any(answers) if self.settles == NO else all(answers)
+
+    def needs(self) -> frozenset[Check]:
+        """Of ``all`` what one of them needs, of ``any`` what each does."""
+        first, *others = (child.needs() for child in self.children)
+        return first.union(*others) if self.settles == NO else first.intersection(*others)
 
     def trace(self, facts: Facts, recipient: Recipient | None) -> Trace:
         """With the answers of what stands below."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from gateway.model.envelope import Direction
 from gateway.model.finding import Check, LegendText, Published, Questions
@@ -28,6 +29,15 @@ _KEPT = 1000
 """Combinations of rules whose questions are remembered."""
 
 
+class Ways(NamedTuple):
+    """Rules that may match for a recipient in one of some directions, in their order."""
+
+    going: tuple[Rule, ...]
+    open: frozenset[str]
+    """Ids of those that the envelope cannot rule out."""
+    others: tuple[Rule, ...]
+
+
 @dataclass(frozen=True)
 class RuleSet:
     """The loaded rules. Immutable; what is derived from them is computed once."""
@@ -49,15 +59,20 @@ class RuleSet:
         return tuple(rule for rule in self.rules if rule.mode is not Mode.OFF)
 
     @cached_property
-    def _going(self) -> dict[frozenset[Direction], tuple[Rule, ...]]:
+    def _ways(self) -> dict[frozenset[Direction], "Ways"]:
         return {}
 
-    def going(self, directions: frozenset[Direction]) -> tuple[Rule, ...]:
-        """Active rules that may match for a recipient to whom a message goes one of these ways, in their order."""
-        known = self._going.get(directions)
+    def ways(self, directions: frozenset[Direction]) -> "Ways":
+        """The rules for recipients to whom a message goes one of these ways."""
+        known = self._ways.get(directions)
         if known is None:
-            known = tuple(rule for rule in self.active if not all(rule.when.never(one) for one in directions))
-            self._going[directions] = known
+            going = tuple(rule for rule in self.active if not all(rule.when.never(one) for one in directions))
+            sure = len(directions) == 1
+            known = self._ways[directions] = Ways(
+                going,
+                frozenset(rule.id for rule in going if sure and rule.open),
+                tuple(rule for rule in going if not (sure and rule.open)),
+            )
         return known
 
     @cached_property

@@ -25,6 +25,8 @@ _MOST_PIECES = 1024
 """Reads of one packet that are kept apart."""
 
 _LENGTH = struct.Struct("!I")
+_PACKET = struct.Struct("!IB")
+"""Length of what follows, and its first octet."""
 _OPTIONS = struct.Struct("!III")
 _INDEX = struct.Struct("!I")
 
@@ -243,13 +245,13 @@ class Decoder:
             data = self._head + data
             self._head = b""
         size = len(data)
-        while size - at > _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(data, at)
-            step = _STEPS.get(data[at + 4])
+        while size - at > 4:
+            length, command = _PACKET.unpack_from(data, at)
+            step = _STEPS.get(command)
             if not 1 <= length <= MAX_PACKET:
                 raise MilterError(f"a packet of {length} octets")
             if step is None:
-                raise MilterError(f"an unknown command {data[at + 4]:#04x}")
+                raise MilterError(f"an unknown command {command:#04x}")
             end = at + 4 + length
             if end > size:
                 self._step, self._missing = step, end - at - 5
@@ -284,11 +286,8 @@ def read_options(event: Event) -> Options:
 
 
 def macros_for(event: Event) -> Step | None:
-    """The step that the macros of a MACROS packet go with; None: one that is unknown. Raises :class:`MilterError`."""
-    data = event.data
-    if data.count(0) % 2 or (len(data) > 1 and data[-1]):
-        raise MilterError("a macro without a value")
-    return _STEPS.get(data[0]) if data else None
+    """The step that the macros of a MACROS packet go with; None: one that is unknown."""
+    return _STEPS.get(event.data[0]) if event.data else None
 
 
 def read_macros(event: Event) -> dict[str, str]:

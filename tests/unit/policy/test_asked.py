@@ -1,5 +1,6 @@
 """Questions by envelope: a rule that the envelope rules out asks nothing, and the verdict is the same for it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from gateway.checks.passive import PASSIVE, inspect
 from gateway.model.envelope import Client, Direction, Envelope, Recipient, Sender
 from gateway.model.finding import Check, Finding, Findings, Questions
 from gateway.policy import asked, decide
+from gateway.policy.logic import NO, Facts
 from gateway.settings import InspectionSettings
 from tests.shipped import shipped_rules, shipped_scanner
 
@@ -31,6 +33,23 @@ def test_only_contractors_are_asked_for_a_signature_block() -> None:
     assert Check.SIGNATURE_BLOCK not in plain.checks
     assert Check.SIGNATURE_BLOCK in marked.checks
     assert marked.signature_wordings == shipped_rules().questions.signature_wordings
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_rules_that_are_not_looked_at_could_not_be_ruled_out(direction: Direction) -> None:
+    """A shipped rule that counts as asked without a look at the envelope asks, whoever sends to whomever."""
+    ways = shipped_rules().ways(frozenset({direction}))
+    assert ways.open
+    for which in (
+        envelope(direction),
+        envelope(direction, "contractor"),
+        replace(envelope(direction), sender=Sender("")),
+    ):
+        facts = Facts(which, Findings(0, (), (), frozenset(), complete=False), NOW, ())
+        for rule in shipped_rules().active:
+            asks = rule.when.value(facts, which.recipients[0]) != NO
+            assert asks or rule.id not in ways.open
+            assert rule in ways.going or not asks
 
 
 def test_what_is_asked_of_content_is_all_or_nothing() -> None:

@@ -111,3 +111,14 @@ def test_what_never_holds_for_a_direction_does_not_hold(
         for held in ([], items) for checks in ([], Check) for complete in (False, True)
     ]  # fmt: skip
     assert not node.never(direction) or answers == [NO] * len(answers)
+
+
+@settings(max_examples=200, deadline=None)
+@given(conditions, st.lists(st.sampled_from(ITEMS)), st.sets(st.sampled_from(list(Check))), st.integers(0, 200))
+def test_what_needs_a_finding_does_not_hold_without(
+    condition: dict[str, Any], items: list[Finding], known: set[Check], size: int
+) -> None:
+    """A rule that is passed over because a check was silent would have said no."""
+    node = compile_condition(Condition.model_validate(condition))
+    facts = _facts([item for item in items if item.check in known], known, size, True)
+    assert node.needs().isdisjoint(facts.silent) or node.value(facts, TO) == NO
