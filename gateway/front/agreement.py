@@ -15,13 +15,15 @@ _SPOKEN = int(Protocol.NO_UNKNOWN | Protocol.NO_DATA | Protocol.LEADING_SPACE)
 _SILENCE = {
     Step.CONNECT: int(Protocol.SILENT_CONNECT),
     Step.HELO: int(Protocol.SILENT_HELO),
+    Step.MAIL: int(Protocol.SILENT_MAIL),
     Step.HEADER: int(Protocol.SILENT_HEADER),
     Step.END_OF_HEADER: int(Protocol.SILENT_END_OF_HEADER),
     Step.BODY: int(Protocol.SILENT_BODY),
 }
 _SILENT = sum(_SILENCE.values())
 _CONTENT = int(Protocol.NO_HEADER | Protocol.NO_END_OF_HEADER | Protocol.NO_BODY)
-_SILENT_BODY, _SKIP, _LEADING_SPACE = int(Protocol.SILENT_BODY), int(Protocol.SKIP), int(Protocol.LEADING_SPACE)
+_SILENT_MAIL, _SILENT_BODY = int(Protocol.SILENT_MAIL), int(Protocol.SILENT_BODY)
+_SKIP, _LEADING_SPACE = int(Protocol.SKIP), int(Protocol.LEADING_SPACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,13 @@ class Agreement:
 
 
 @lru_cache(maxsize=64)
-def agree(offered: wire.Options, *, content: bool) -> Agreement:
-    """What we ask of a server that offers this. ``content``: whether there are rules, which may look at it."""
-    wanted = _SPOKEN | _SILENT
+def agree(offered: wire.Options, *, content: bool, senders: bool) -> Agreement:
+    """What we ask of a server that offers this.
+
+    ``content``: whether there are rules, which may look at it; ``senders``: whether one may refuse at MAIL. Where none
+    may, the server need not wait for us twice before the content: what is wrong at MAIL is said at RCPT.
+    """
+    wanted = _SPOKEN | (_SILENT & ~_SILENT_MAIL if senders else _SILENT)
     if not offered.protocol & _SILENT_BODY:
         wanted |= _SKIP
     if not content:

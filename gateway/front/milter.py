@@ -76,6 +76,8 @@ class MilterSession(Answering):
         self._admitted = self._draining = self._paused = False
         self._told = Hearsay()
         self._transaction: Transaction | None = None
+        self._refused: Reply | None = None
+        """What is wrong with the message's MAIL, to be said at RCPT."""
         self._edits: ServerEdits | None = None
         self._fields: list[bytes] = []
         self._kept = 0
@@ -240,16 +242,24 @@ class MilterSession(Answering):
         """Say why, where the protocol has a place for it."""
         if step is not Step.RCPT:
             self._forget_message()
-        if wire.ALLOWED[step] and self._is_answered(step):
+        if step is Step.MAIL or (wire.ALLOWED[step] and self._is_answered(step)):
             self._refuse(step, reply)
         elif self._transport is not None:
             self._transport.abort()
+
+    def _refuse(self, step: Step, reply: Reply) -> None:
+        """What is refused at MAIL is said to each RCPT where the server expects no answer to MAIL."""
+        if step is Step.MAIL and not self._is_answered(step):
+            self._refused = reply
+        else:
+            super()._refuse(step, reply)
 
     # what each step asks; what must wait comes back as a coroutine
 
     def _options(self, event: Event) -> None:
         """Ask for the steps that the rules need, and say to which we shall not answer."""
-        self._agreed = agree(wire.read_options(event), content=bool(self._pipeline.services.rules.rules))
+        rules = self._pipeline.services.rules
+        self._agreed = agree(wire.read_options(event), content=bool(rules.rules), senders=rules.refuses_senders)
         self._out.append(self._agreed.encode())
 
     def _macros(self, event: Event) -> None:
@@ -312,6 +322,9 @@ class MilterSession(Answering):
         self._answer(Step.MAIL, Answer.CONTINUE)
 
     async def _rcpt(self, event: Event) -> None:
+        if self._refused is not None:
+            self._refuse(Step.RCPT, self._refused)
+            return
         if self._transaction is None or self._edits is None:
             raise MilterError("a recipient without a sender")
         path = forward_path(event)
@@ -414,7 +427,7 @@ class MilterSession(Answering):
         self._told.forget_message(beginning)
         transaction, self._transaction = self._transaction, None
         receiver, self._receiver = self._receiver, None
-        self._edits, self._in_header = None, False
+        self._edits, self._refused, self._in_header = None, None, False
         self._fields.clear()
         self._kept = 0
         if receiver is not None:

@@ -145,6 +145,11 @@ class RuleSet:
         """Octets that a message must exceed for any early answer; -1: the envelope alone may do."""
         return min((_exceeds(rule.when) for rule in self.early), default=-1)
 
+    @cached_property
+    def refuses_senders(self) -> bool:
+        """Whether a rule may be certain at MAIL although no size is declared."""
+        return any(_exceeds(rule.when) < 0 and _is_said_at_mail(rule.when) for rule in self.early)
+
     def get(self, rule: str) -> Rule | None:
         """The rule of this id."""
         return next((r for r in self.rules if r.id == rule), None)
@@ -166,6 +171,14 @@ def _exceeds(node: Node) -> int:
         of_each = map(_exceeds, node.children)
         return max(of_each) if node.settles == NO else min(of_each)
     return -1
+
+
+def _is_said_at_mail(node: Node) -> bool:
+    """Whether a condition may hold for certain before there is a recipient."""
+    if isinstance(node, Several):
+        answers = map(_is_said_at_mail, node.children)
+        return all(answers) if node.settles == NO else any(answers)
+    return node.early and not node.aspects
 
 
 def _nodes(rule: Rule) -> Iterable[Node]:

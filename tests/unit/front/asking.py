@@ -88,10 +88,9 @@ class Asking:
         return whole[:1], whole[1:]
 
     async def envelope(self, sender: str, *recipients: str) -> list[tuple[bytes, bytes]]:
-        """MAIL and RCPT; their answers."""
-        answers = []
+        """MAIL and RCPT; their answers. MAIL's is «continue» where none was agreed."""
         self.say(Step.MAIL, f"<{sender}>\0".encode())
-        answers.append(await self.answer())
+        answers = [(b"c", b"") if self.steps & Protocol.SILENT_MAIL else await self.answer()]
         for recipient in recipients:
             self.say(Step.RCPT, f"<{recipient}>\0".encode())
             answers.append(await self.answer())

@@ -23,7 +23,7 @@ def _told(step: Step, macros: dict[str, str]) -> Event:
 @pytest.mark.parametrize("content", [True, False], ids=["rules", "no-rules"])
 def test_old_servers_are_asked_for_nothing_that_they_do_not_know(version: int, content: bool) -> None:
     """Version and steps are no more than the server's, and every step whose silence it does not know is answered."""
-    agreed = agree(Options(version, 0x3F, STEPS_OF[version]), content=content)
+    agreed = agree(Options(version, 0x3F, STEPS_OF[version]), content=content, senders=False)
     assert agreed.version == version
     assert agreed.protocol & ~STEPS_OF[version] == 0
     assert agreed.can_edit
@@ -38,17 +38,26 @@ def test_old_servers_are_asked_for_nothing_that_they_do_not_know(version: int, c
 @pytest.mark.parametrize("offered", list(Protocol), ids=lambda flag: flag.name)
 def test_each_offer_by_itself(offered: Protocol) -> None:
     """A server that offers one flag alone gets that one, or none; a step is quiet only if its silence was offered."""
-    agreed = agree(Options(6, ALL_ACTIONS, int(offered)), content=True)
+    agreed = agree(Options(6, ALL_ACTIONS, int(offered)), content=True, senders=False)
     assert agreed.protocol in (0, int(offered))
     assert len(agreed.quiet) == (offered.name or "").startswith("SILENT_") * bool(agreed.protocol)
     assert agreed.skips == (offered is Protocol.SKIP)
     assert agreed.leading_space == (offered is Protocol.LEADING_SPACE)
 
 
+@pytest.mark.parametrize("senders", [True, False])
+def test_mail_is_answered_where_a_sender_may_be_refused(senders: bool) -> None:
+    """And only there: each answer is a wait for the server."""
+    agreed = agree(Options(6, ALL_ACTIONS, ALL_STEPS), content=True, senders=senders)
+    assert (Step.MAIL in agreed.quiet) is not senders
+    assert bool(agreed.protocol & Protocol.SILENT_MAIL) is not senders
+    assert not agreed.protocol & Protocol.SILENT_RCPT
+
+
 @pytest.mark.parametrize("missing", [0x01, 0x02, 0x08, 0x10], ids=["add-header", "body", "recipient", "header"])
 def test_each_change_must_be_granted(missing: int) -> None:
     """Without one of the changes that a verdict may ask for, none is begun."""
-    assert not agree(Options(6, ALL_ACTIONS & ~missing, ALL_STEPS), content=True).can_edit
+    assert not agree(Options(6, ALL_ACTIONS & ~missing, ALL_STEPS), content=True, senders=False).can_edit
     assert not Agreement().can_edit
     assert EDITS == 0x1B
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app import load_policy
 from gateway.front.edits import ServerEdits
 from gateway.wire.milter import Action, Protocol, Step
 from tests.serving import MailServer
-from tests.unit.front.asking import Asking, milter
+from tests.unit.front.asking import Asking, beside, milter
 
 
 @pytest.fixture
@@ -89,6 +90,71 @@ async def test_envelope_rules_answer_at_rcpt(tmp_path: Path, server: MailServer)
         one.header(("Subject", "x"))
         assert await one.end(b"x\r\n") == [(b"a", b"")]
         await one.close()
+
+
+SIZES = """
+id: sizes
+title: Nothing large
+source: [milwaukee/encrypted-email]
+when: {size: {over: 10 KB}}
+then: {reject: {code: 552, enhanced: 5.3.4, text: "Too large for us"}}
+cases:
+  - it: refuses
+    message: {from: a@city.example, to: b@city.example, text: x, size: 11 KB}
+    expect: {disposition: reject}
+  - it: takes
+    message: {from: a@city.example, to: b@city.example, text: x}
+    expect: {disposition: pass}
+"""
+SENDERS = """
+id: senders
+title: Nobody from there
+source: [milwaukee/encrypted-email]
+when: {sender: {domain: bad.example}}
+then: {reject: {code: 550, enhanced: 5.1.8, text: "Nobody from there"}}
+cases:
+  - it: refuses
+    message: {from: a@bad.example, to: b@city.example, text: x}
+    expect: {disposition: reject}
+  - it: takes
+    message: {from: a@city.example, to: b@city.example, text: x}
+    expect: {disposition: pass}
+"""
+
+
+async def test_what_is_wrong_at_mail_is_said_to_each_recipient(tmp_path: Path, server: MailServer) -> None:
+    """Where no sender can be refused the server does not wait at MAIL; the next message is another one."""
+    async with milter(tmp_path, server, {"sizes": SIZES}) as port:
+        one = await Asking.connect(port)
+        assert one.steps & Protocol.SILENT_MAIL
+        one.say(Step.MAIL, b"<a@city.example>\0SIZE=20000\0")
+        for recipient in (b"<b@city.example>\0", b"<c@city.example>\0"):
+            one.say(Step.RCPT, recipient)
+            assert (await one.answer())[1].startswith(b"552 5.3.4 Too large for us")
+        one.say(Step.MAIL, b"no address\0")
+        one.say(Step.RCPT, b"<b@city.example>\0")
+        assert (await one.answer())[1].startswith(b"553 5.1.3")
+        one.say(Step.ABORT)
+        assert [code for code, _ in await one.envelope("a@city.example", "b@city.example")] == [b"c", b"c"]
+        one.header(("Subject", "x"))
+        assert await one.end(b"x\r\n") == [(b"a", b"")]
+        await one.close()
+
+
+async def test_a_rule_that_refuses_senders_answers_at_mail(tmp_path: Path, server: MailServer) -> None:
+    """The server waits there; one that had connected before the rule was loaded hears it at RCPT."""
+    async with beside(tmp_path, server, {"sizes": SIZES}) as (gateway, port):
+        before = await Asking.connect(port)
+        (tmp_path / "rules" / "senders.yaml").write_text(SENDERS, "utf-8")
+        await gateway._use(gateway.settings, *load_policy(gateway.settings))
+        one = await Asking.connect(port)
+        assert not one.steps & Protocol.SILENT_MAIL
+        ((code, text),) = await one.envelope("a@bad.example")
+        assert (code, text[:9]) == (b"y", b"550 5.1.8")
+        (_, (code, text)) = await before.envelope("a@bad.example", "b@city.example")
+        assert (code, text[:9]) == (b"y", b"550 5.1.8")
+        for each in (one, before):
+            await each.close()
 
 
 @pytest.mark.parametrize("when", ["at-connect", "at-mail", "before-options-of-mail"])

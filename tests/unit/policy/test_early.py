@@ -149,3 +149,27 @@ def test_up_to_some_octets_no_early_answer_is_possible(world: Any, when: dict[st
         for sender in ("", "clerk@city.example"):
             reply = decide_early(world.envelope(sender=sender), world.before(size), rules, world.now)
             assert reply is None or size > above
+
+
+@pytest.mark.parametrize(
+    ("when", "refuses"),
+    [
+        ({"sender": {"domain": "bad.example"}}, True),
+        ({"any": [{"size": {"over": "50 MB"}}, {"sender": {"null": True}}]}, True),
+        ({"not": {"sender": {"domain": "city.example"}}}, True),
+        ({"size": {"over": "50 MB"}}, False),
+        ({"recipient": {"address": "nobody@city.example"}}, False),
+        ({"sender": {"null": True}, "recipient": {"city_wide": True}}, False),
+        ({"sender": {"null": True}, "content": {"types": ["us-ssn"]}}, False),
+    ],
+    ids=["sender", "size-or-sender", "not-a-sender", "size", "recipient", "sender-to-recipient", "sender-with-content"],
+)
+def test_a_sender_can_be_refused_by_itself(world: Any, when: dict[str, Any], refuses: bool) -> None:
+    """Whether anything may be certain at MAIL though no size is declared: a mail server then waits for our answer."""
+    rules = world.rules({"when": when, "then": {"reject": {"text": "No."}}})
+    assert rules.refuses_senders is refuses
+    said = [
+        decide_early(world.envelope(sender=sender), world.before(), rules, world.now)
+        for sender in ("a@bad.example", "", "a@city.example")
+    ]
+    assert refuses or said == [None, None, None]
