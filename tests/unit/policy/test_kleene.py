@@ -107,8 +107,8 @@ def test_what_never_holds_for_a_direction_does_not_hold(
     node = compile_condition(Condition.model_validate(condition))
     to = Recipient("a@b.example", direction)
     answers = [
-        node.value(_facts(held, set(checks), size, complete), to)
-        for held in ([], items) for checks in ([], Check) for complete in (False, True)
+        node.value(_facts(held, checks, size, complete), to)
+        for held in ([], items) for checks in (set[Check](), set(Check)) for complete in (False, True)
     ]  # fmt: skip
     assert not node.never(direction) or answers == [NO] * len(answers)
 
