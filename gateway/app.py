@@ -241,7 +241,10 @@ class Gateway:
         """For mail servers that ask."""
         settings = self.settings.milter
         for listener in settings.listeners:
-            admission = Admission(listener.name, _share(settings.max_connections, self.settings), 0)
+            most = settings.max_connections
+            if listener.path is None:  # of a unix socket one worker may get them all: nobody shares them out
+                most = _share(most, self.settings)
+            admission = Admission(listener.name, most, 0)
             self._admissions.append(admission)
             make = partial(MilterSession, listener, settings, self.pipeline, admission, loop)
             if listener.path is None:

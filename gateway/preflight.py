@@ -8,6 +8,7 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from gateway.checks.reading.pictures import missing_here
 from gateway.checks.virus import contradictions, read_limits
 from gateway.deliver import NextHop
 from gateway.errors import CivicgateError, NextHopError
-from gateway.settings import ConsoleSettings, InspectionSettings, MilterListenerSettings, Settings
+from gateway.settings import ConsoleSettings, InspectionSettings, MilterListenerSettings, MilterSettings, Settings
 from gateway.spool import SpooledMessage
 
 
@@ -127,19 +128,24 @@ async def _asking(settings: Settings, remarks: list[str]) -> None:
     """A Postfix here that asks our milter front must reach it, and defer what it cannot ask about (docs/milter.md)."""
     if not settings.milter.listeners:
         return
+    if settings.milter.next_hop_asks and settings.listeners:
+        remarks.append(
+            "milter.next_hop_asks is set, and there are listeners of our own: what they relay has no mark, and is "
+            "judged a second time when the next hop asks (docs/milter.md)"
+        )
     main = dict(zip(_ASKING, (await _postconf("-x", "-h", *_ASKING)).splitlines(), strict=False))
     if len(main) != len(_ASKING):
         return
     services = {"": main}
-    for where, value in _rows(await _postconf("-P")):  # smtp/inet/milter_default_action = accept
+    for where, value in _rows(await _postconf("-P", "-x")):  # smtp/inet/milter_default_action = accept
         service, _, name = where.rpartition("/")
         if name in main:
             services.setdefault(service, dict(main))[name] = value
     fields = dict(_rows(await _postconf("-F", "*/*/chroot", "*/*/command")))
     for listener in settings.milter.listeners:
-        names = _names(listener, Path(main["queue_directory"]))
+        queue = Path(main["queue_directory"])
         for service, said in services.items():
-            action = _action(names, said)
+            action = _action(listener, queue, said)
             if action not in ("", "tempfail"):
                 remarks.append(
                     f"Postfix on this machine asks {listener.name} ({listener.address}) with "
@@ -147,6 +153,7 @@ async def _asking(settings: Settings, remarks: list[str]) -> None:
                     "what it cannot ask about, or loses us in the middle of, is not deferred; set tempfail"
                 )
         remarks += _out_of_sight(listener, services, fields)
+        remarks += _impatience(settings.milter, listener, services)
 
 
 def _rows(said: str) -> Iterator[tuple[str, str]]:
@@ -156,13 +163,22 @@ def _rows(said: str) -> Iterator[tuple[str, str]]:
         yield name.strip(), value.strip()
 
 
-def _names(listener: MilterListenerSettings, queue: Path) -> frozenset[str]:
-    """How Postfix may name it: a socket below its queue directory also from there, where chrooted services are."""
+def _is_named(word: str, listener: MilterListenerSettings, queue: Path) -> bool:
+    """Whether a word of Postfix's settings names the listener.
+
+    A socket in any spelling of its path, also from the queue directory, where chrooted services are; a port under any
+    name of this machine that needs no look-up.
+    """
+    kind, _, place = word.partition(":")
     path = listener.path
-    if path is None:
-        return frozenset({f"inet:{listener.address}"})
-    below = {path.relative_to(queue)} if path.is_relative_to(queue) else set()
-    return frozenset({f"unix:{path}", *(f"unix:{one}" for one in below), *(f"unix:/{one}" for one in below)})
+    if path is not None:
+        spelled = {Path(place), queue / place.lstrip("/")}
+        return kind in ("unix", "local") and path.resolve() in {one.resolve() for one in spelled}
+    host, _, port = place.rpartition(":")
+    ours = listener.endpoint
+    near = {"localhost", "127.0.0.1", "::1", ours.host, socket.gethostname()}
+    everywhere = ours.host.strip("[0.:]") == ""  # 0.0.0.0, ::
+    return kind == "inet" and port == str(ours.port) and (everywhere or host.strip("[]") in near)
 
 
 def _out_of_sight(
@@ -179,14 +195,42 @@ def _out_of_sight(
         setting = asked_by.get(fields.get(f"{service}/command", "").partition(" ")[0])
         if name != "chroot" or chroot != "y" or setting is None:
             continue
-        if f"unix:{path}" in _words(services.get(service, main)[setting]):
+        if any(_is_named(word, listener, queue) for word in _words(services.get(service, main)[setting])):
             yield (
                 f"Postfix's {service} runs in a chroot (master.cf) and does not see {listener.name} ({path}): put the "
                 f"socket below {queue}, and name it in {setting} by its path from there"
             )
 
 
-_ASKING = ("smtpd_milters", "non_smtpd_milters", "milter_default_action", "queue_directory")
+def _impatience(
+    settings: MilterSettings, listener: MilterListenerSettings, services: Mapping[str, Mapping[str, str]]
+) -> Iterator[str]:
+    """A Postfix that waits for less time than we may take calls that a failure; our answer is lost then."""
+    queue = Path(services[""]["queue_directory"])
+    for service, said in services.items():
+        if not any(_is_named(word, listener, queue) for name in _LISTS for word in _words(said[name])):
+            continue
+        for name, own, ours in (
+            ("milter_command_timeout", "command_timeout", settings.command_timeout),
+            ("milter_content_timeout", "message_timeout", settings.message_timeout),
+        ):
+            waits = _seconds(said[name])
+            if waits is not None and waits <= ours:
+                yield (
+                    f"Postfix on this machine asks {listener.name} with {name} = {said[name]}"
+                    f"{f' for {service} in master.cf' if service else ''}, and milter.{own} is {ours:g} s: "
+                    f"it gives up before we answer; make milter.{own} shorter"
+                )
+
+
+def _seconds(said: str) -> int | None:
+    """A time as Postfix writes it (``5m``, ``300``); None: it is none."""
+    match = re.fullmatch(r"(\d+)([smhdw]?)", said.strip())
+    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[match[2]] if match else None
+
+
+_LISTS = ("smtpd_milters", "non_smtpd_milters")
+_ASKING = (*_LISTS, "milter_default_action", "queue_directory", "milter_command_timeout", "milter_content_timeout")
 
 
 async def _postconf(*arguments: str) -> str:
@@ -204,12 +248,12 @@ async def _postconf(*arguments: str) -> str:
     return said.decode("utf-8", "replace")
 
 
-def _action(names: frozenset[str], said: Mapping[str, str]) -> str:
+def _action(listener: MilterListenerSettings, queue: Path, said: Mapping[str, str]) -> str:
     """What is done without us, the worst of it: in general, or as ``{ unix:…, default_action=accept }`` says."""
     lists = f"{said['smtpd_milters']} {said['non_smtpd_milters']}"
     found = set()
     for one in re.findall(r"\{[^}]*\}|[^\s,{}]+", lists):
-        if not names.isdisjoint(_words(one)):
+        if any(_is_named(word, listener, queue) for word in _words(one)):
             own = re.search(r"default_action\s*=\s*(\w+)", one)
             found.add(own[1] if own else said["milter_default_action"].strip())
     return next(iter(sorted(found - {"tempfail"}) or sorted(found)), "")

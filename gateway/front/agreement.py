@@ -67,7 +67,7 @@ def agree(offered: wire.Options, *, content: bool, senders: bool) -> Agreement:
     agreed = wanted & offered.protocol
     return Agreement(
         version=min(offered.version, wire.VERSION),
-        actions=EDITS & offered.actions,
+        actions=EDITS & offered.actions if content else 0,
         protocol=agreed,
         quiet=frozenset(step for step, flag in _SILENCE.items() if agreed & flag),
         leading_space=bool(agreed & _LEADING_SPACE),

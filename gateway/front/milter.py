@@ -259,7 +259,7 @@ class MilterSession(Answering):
     def _options(self, event: Event) -> None:
         """Ask for the steps that the rules need, and say to which we shall not answer."""
         rules = self._pipeline.services.rules
-        self._agreed = agree(wire.read_options(event), content=bool(rules.rules), senders=rules.refuses_senders)
+        self._agreed = agree(wire.read_options(event), content=self._looks_inside, senders=rules.refuses_senders)
         self._out.append(self._agreed.encode())
 
     def _macros(self, event: Event) -> None:
@@ -305,8 +305,13 @@ class MilterSession(Answering):
         client = self._told.client()
         return replace(client, inside=self._pipeline.inside(client, self._listener.direction, local=self._told.local))
 
+    @property
+    def _looks_inside(self) -> bool:
+        """Whether anybody asks for what is in a message: a rule, or we, for the mark of a copy of ours."""
+        return self._pipeline.services.rules.reads_messages or self._settings.next_hop_asks
+
     async def _mail(self, event: Event) -> None:
-        if self._pipeline.services.rules.rules and not self._agreed.content:
+        if self._looks_inside and not self._agreed.content:
             # rules were loaded since: this server would send us nothing that they could look at
             self._refuse(Step.MAIL, _ANEW)
             return

@@ -13,6 +13,8 @@ from gateway.errors import ConfigError
 from gateway.settings import MilterListenerSettings
 
 _QUEUE = 1024
+_PATIENCE = 5.0
+"""Seconds for a process whose queue is full to take us."""
 
 
 def unix_socket(listener: MilterListenerSettings) -> socket.socket:
@@ -51,8 +53,11 @@ def _clear(path: Path) -> None:
     if not stat.S_ISSOCK(kind):
         raise FileExistsError(17, "there is a file, and it is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PATIENCE)
         try:
             probe.connect(str(path))
+        except TimeoutError:
+            pass  # it listens, and is too busy to say so
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return

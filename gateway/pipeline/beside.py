@@ -27,6 +27,8 @@ from gateway.wire.command import PathArgument
 
 MARK = FIELD.encode("ascii")
 """Taken off whatever it proves: it is between our store and ourselves."""
+_MOST_EDITS = 2000
+"""Header edits that a server is asked to make: Postfix's cleanup ends itself at some ten thousand for one message."""
 RECIPIENT_OK = Reply.of(250, "2.1.5", "Recipient OK")
 
 
@@ -102,11 +104,15 @@ class BesideEffect(Effect):
             return await self._all_ours(groups, verdict, server)
         if staying.transforms:
             return await self._changed(staying, others, verdict, server)
-        await self._hand_over(others, verdict, server)
+        edits: tuple[HeaderEdit, ...] = ()
         if self._facts.passage and server.can_edit:
             head, _ = split(self._message.chunks())
-            for edit in header_edits(head, without(head, MARK)):
-                server.edit(edit)
+            edits = header_edits(head, without(head, MARK))
+            if len(edits) > _MOST_EDITS:
+                return await self._all_ours(groups, verdict, server)
+        await self._hand_over(others, verdict, server)
+        for edit in edits:
+            server.edit(edit)
         return self._ok()
 
     async def _changed(
@@ -126,6 +132,8 @@ class BesideEffect(Effect):
             if len(old_head) == self._message.size or not (ends(old_head) and ends(head)):
                 return await self._all_ours([staying, *others], verdict, server)
             edits = header_edits(old_head, without(head, MARK) if self._facts.passage else head)
+            if len(edits) > _MOST_EDITS:
+                return await self._all_ours([staying, *others], verdict, server)
             changed = not await same(old_body, body)
             await self._hand_over(others, verdict, server)
             for edit in edits:

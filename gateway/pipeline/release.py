@@ -12,11 +12,13 @@ from dataclasses import replace
 
 from gateway.errors import NextHopError
 from gateway.hold import Delivery, DeliveryResult
+from gateway.hold.passage import FIELD
 from gateway.metrics import TRANSFORM_FAILURES
 from gateway.model.reply import Reply
 from gateway.model.verdict import Disposition, TransformKind
+from gateway.pipeline.rewriting import split, without
 from gateway.pipeline.services import Outgoing, Services
-from gateway.pipeline.trace import has_message_id, on_top, received_field
+from gateway.pipeline.trace import has_message_id, header_facts, on_top, received_field
 from gateway.spool import SpooledMessage
 from gateway.transform import TransformFailed
 
@@ -31,9 +33,29 @@ async def deliver_from_store(services: Services, delivery: Delivery) -> Delivery
         writer.abort()
         raise
     try:
+        if header_facts(message.buffer).passage:
+            delivery, message = await asyncio.to_thread(_without_forged_marks, services, delivery, message)
         return await _deliver(services, _identified(delivery, message), message)
     finally:
         message.close()
+
+
+def _without_forged_marks(
+    services: Services, delivery: Delivery, message: SpooledMessage
+) -> tuple[Delivery, SpooledMessage]:
+    """A mark of passage that came with a message is nobody's of ours. Closes the message. Raises StoreError."""
+    writer = services.spool.new(delivery.id)
+    try:
+        head, body = split(message.chunks())
+        writer.write(without(head, FIELD.encode("ascii")))
+        for piece in body:
+            writer.write(piece)
+        stripped = writer.close()
+    except BaseException:
+        writer.abort()
+        raise
+    message.close()
+    return replace(delivery, sha256=stripped.sha256()), stripped
 
 
 def _identified(delivery: Delivery, message: SpooledMessage) -> Delivery:

@@ -78,35 +78,43 @@ def header_edits(old: bytes, new: bytes) -> tuple[HeaderEdit, ...]:
     """
     before, after = _fields(old), _fields(new)
     replaced, inserted, removed = _align(before, after)
-    edits = [_numbered(Change.REPLACE, before, at, value.value) for at, value in replaced]
-    total, put = len(before), Counter[bytes]()
-    shifts: list[tuple[int, bytes]] = []
+    numbers = _numbers(before)
+    edits = [HeaderEdit(Change.REPLACE, before[at].name, value.value, numbers[at]) for at, value in replaced]
+    total = len(before)
     for number, (at, field) in enumerate(inserted):
         if at >= total:
             edits.append(HeaderEdit(Change.APPEND, field.name, field.value))
         else:
             edits.append(HeaderEdit(Change.INSERT, field.name, field.value, at + number))
-        put[field.key] += 1
-        shifts.append((at, field.key))
+    put = Counter(field.key for _, field in inserted)  # of each name, at or above the place that is looked at
+    while_below = len(inserted)
     for at in reversed(removed):
-        edit = _numbered(Change.REMOVE, before, at, b"")
-        above = sum(1 for place, key in shifts if place <= at and key == before[at].key)
-        edits.append(HeaderEdit(edit.change, edit.name, b"", edit.number + above))
+        while while_below and inserted[while_below - 1][0] > at:
+            while_below -= 1
+            put[inserted[while_below][1].key] -= 1
+        edits.append(HeaderEdit(Change.REMOVE, before[at].name, b"", numbers[at] + put[before[at].key]))
     return tuple(edits)
 
 
 def without(block: bytes, name: bytes) -> bytes:
     """A header block without the fields of that name."""
     root = parse(block, _ROOT_ONLY).root
-    spans = [(field.start, field.end) for field in root.fields if field.name == name.decode("ascii").lower()]
-    for start, end in reversed(spans):
-        block = block[:start] + block[end:]
-    return block
+    kept, last = bytearray(), 0
+    for field in root.fields:
+        if field.name == name.decode("ascii").lower():
+            kept += block[last : field.start]
+            last = field.end
+    return bytes(kept) + block[last:]
 
 
-def _numbered(change: Change, fields: list[_Raw], at: int, value: bytes) -> HeaderEdit:
-    key = fields[at].key
-    return HeaderEdit(change, fields[at].name, value, sum(1 for field in fields[: at + 1] if field.key == key))
+def _numbers(fields: list[_Raw]) -> list[int]:
+    """Of each field: which of its name it is, from 1."""
+    seen = Counter[bytes]()
+    numbers = []
+    for field in fields:
+        seen[field.key] += 1
+        numbers.append(seen[field.key])
+    return numbers
 
 
 def _align(before: list[_Raw], after: list[_Raw]) -> tuple[list[tuple[int, _Raw]], list[tuple[int, _Raw]], list[int]]:

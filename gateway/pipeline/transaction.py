@@ -165,9 +165,12 @@ class Transaction:
         """What the policy is certain of before the content is known: at MAIL, for one recipient, at so many octets."""
         services = self._services
         octets = (self._envelope.declared_size or 0) if size is None else size
+        envelope = self._envelope if recipient is None else replace(self._envelope, recipients=(recipient,))
+        if self._outlet.server_decides and self._settings.milter.next_hop_asks:
+            # it may be a copy of ours, which has grown: its mark is in the header, so the end decides about its size
+            octets, envelope = 0, replace(envelope, declared_size=None)
         if octets <= services.rules.early_above:
             return None
-        envelope = self._envelope if recipient is None else replace(self._envelope, recipients=(recipient,))
         findings = Findings(octets, (), (), _NOTHING, complete=False)
         try:
             exceptions = await services.exceptions.snapshot()
@@ -183,6 +186,8 @@ class Transaction:
     async def cutoff(self) -> tuple[int, Reply]:
         """How many octets are worth keeping, and what to say to one more: where a rule is certain to refuse."""
         limit = self._settings.smtp.max_message_size
+        if self._outlet.server_decides and self._settings.milter.next_hop_asks:
+            return limit, too_large(limit)
         try:
             for threshold in self._services.rules.size_thresholds:
                 if threshold >= limit:
@@ -214,6 +219,11 @@ class Transaction:
         record.queue_id = self.queue_id
         try:
             reply = await self._act(message, record)
+        except asyncio.CancelledError:
+            # a front gave up: its server went away, or the time was over; it defers what it can still answer
+            record.problem = "given up before the answer"
+            await self._settle(record, CivicgateError.reply)
+            raise
         except CivicgateError as error:
             record.problem, reply = error.detail, error.reply
         except Exception as error:  # noqa: BLE001 - a mistake of ours must not lose mail: the client keeps it
@@ -222,22 +232,26 @@ class Transaction:
         finally:
             self.abort()
             message.close()
+        await self._settle(record, reply)
+        return reply
+
+    async def _settle(self, record: Record, reply: Reply) -> None:
+        """The message is over: what it used and did not need is given back, and the log has its line."""
         if self._used and not reply.positive:
             await self._give_back(record)
-        record.total = clock() - self._begun
+        record.total = self._services.clock() - self._begun
         self._tell(record, reply)
-        return reply
 
     async def _act(self, message: SpooledMessage, record: Record) -> Reply:
         facts = header_facts(message.buffer)
         record.message_id = facts.message_id
-        if facts.hops > self._settings.smtp.max_hops:
-            return LOOP
         return await self._judge(record.envelope, message, facts, record)
 
     async def _judge(self, envelope: Envelope, message: SpooledMessage, facts: HeaderFacts, record: Record) -> Reply:
         services = self._services
         ours = self._outlet.server_decides and await may_pass(services, envelope, message, facts, record)
+        if facts.hops > self._settings.smtp.max_hops and not ours:
+            return LOOP
         if services.rules.rules and not ours:
             findings = await self._findings(envelope, message)
             record.failures = findings.failures

@@ -150,6 +150,12 @@ class RuleSet:
         """Whether a rule may be certain at MAIL although no size is declared."""
         return any(_exceeds(rule.when) < 0 and _is_said_at_mail(rule.when) for rule in self.early)
 
+    @cached_property
+    def reads_messages(self) -> bool:
+        """Whether any rule needs more than the envelope: all others refuse at MAIL or RCPT, or never."""
+        envelope = {rule.id for rule in self.early if not any(isinstance(node, SizeIs) for node in _nodes(rule))}
+        return any(rule.id not in envelope for rule in self.active)
+
     def get(self, rule: str) -> Rule | None:
         """The rule of this id."""
         return next((r for r in self.rules if r.id == rule), None)

@@ -206,7 +206,9 @@ def _read(events: list[Event]) -> None:
 async def _talk(pieces: list[bytes]) -> tuple[bytes, bool]:
     """What the session says, and whether it ended the connection. Nothing may be left of it."""
     pipeline: Any = SimpleNamespace(
-        services=SimpleNamespace(rules=SimpleNamespace(rules=("one",), refuses_senders=sum(map(len, pieces)) % 2 > 0)),
+        services=SimpleNamespace(
+            rules=SimpleNamespace(reads_messages=True, refuses_senders=sum(map(len, pieces)) % 2 > 0)
+        ),
         inside=lambda client, direction, local: local,
         begin_beside=_Transaction,
     )

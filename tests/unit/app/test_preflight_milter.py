@@ -33,10 +33,14 @@ SERVICE = "smtp inet n - n - - smtpd\n"
         (f"{SERVICE}  -o milter_default_action=accept\n", False),
         (f"smtpd_milters = {OURS}\n{SERVICE}  -o milter_default_action=accept\n", True),
         (f"smtpd_milters = {OURS}\n{SERVICE}  -o milter_default_action=accept -o smtpd_milters=\n", False),
+        ("smtpd_milters = local:/run/civicgate/milter.sock\nmilter_default_action = accept\n", True),
+        ("smtpd_milters = unix:/run/other/../civicgate/milter.sock\nmilter_default_action = accept\n", True),
+        (f"ours = {OURS}\n{SERVICE}  -o smtpd_milters=$ours\n  -o milter_default_action=accept\n", True),
     ],
     ids=[
         *("default", "accept", "among-others", "in-braces", "tempfail", "own-tempfail", "another", "by-a-name"),
         *("own-accept", "anothers-accept", "in-master", "in-master-without-us", "in-both", "in-master-taken-out"),
+        *("local", "dots", "in-master-by-a-name"),
     ],
 )
 async def test_what_postfix_does_without_us(
@@ -60,6 +64,39 @@ async def test_a_socket_in_the_queue_directory_is_known_by_each_of_its_names(
     main = f"smtpd_milters = {said}\nmilter_default_action = accept\n"
     (found,) = [said for said in await _remarks(tmp_path, monkeypatch, main, "", BELOW) if "Postfix" in said]
     assert "milter_default_action = accept" in found
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "warned"),
+    [
+        ("127.0.0.1:11111", "inet:localhost:11111", True),
+        ("0.0.0.0:11111", "inet:mail.city.example:11111", True),
+        ("127.0.0.1:11111", "inet:localhost:11112", False),
+        ("127.0.0.1:11111", "inet:other.city.example:11111", False),
+    ],
+    ids=["localhost", "everywhere", "another-port", "another-host"],
+)
+async def test_a_port_is_known_by_each_of_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str, warned: bool
+) -> None:
+    """A Postfix that asks «localhost» was not seen as ours."""
+    main = f"smtpd_milters = {said}\nmilter_default_action = accept\n"
+    found = [row for row in await _remarks(tmp_path, monkeypatch, main, "", address) if "milter_default_action" in row]
+    assert bool(found) == warned
+
+
+@pytest.mark.parametrize(
+    ("times", "warned"),
+    [("", []), ("milter_command_timeout = 20s\n", ["command"]), ("milter_content_timeout = 4m\n", ["content"])],
+    ids=["postfixs-own", "command", "content"],
+)
+async def test_a_postfix_that_gives_up_before_we_answer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: str, warned: list[str]
+) -> None:
+    """Our times must lie below the server's, whatever it is set to."""
+    found = [row for row in await _remarks(tmp_path, monkeypatch, f"smtpd_milters = {OURS}\n{times}", "", OURS)
+             if "gives up" in row]  # fmt: skip
+    assert [word for row in found for word in ("command", "content") if f"milter_{word}_timeout" in row] == warned
 
 
 CHROOTED = SERVICE.replace(" n - n - ", " n - y - ")

@@ -26,7 +26,7 @@ def test_old_servers_are_asked_for_nothing_that_they_do_not_know(version: int, c
     agreed = agree(Options(version, 0x3F, STEPS_OF[version]), content=content, senders=False)
     assert agreed.version == version
     assert agreed.protocol & ~STEPS_OF[version] == 0
-    assert agreed.can_edit
+    assert agreed.can_edit == content
     assert agreed.content == content
     if version < 6:
         assert not agreed.skips
