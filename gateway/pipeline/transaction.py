@@ -34,6 +34,8 @@ _NOTHING = frozenset[Check]()
 _LATE = "no answer within verdict_timeout"
 _ASKED_EARLY = 50
 """Recipients looked at to stop reading early; the end of data decides for all of them."""
+_GROWN = 2
+"""How many times as large a copy from our store may be as what came: encrypted, and base64 twice over."""
 _inspection = Distribution(STAGE_SECONDS.labels("inspect"))
 _receiving = Distribution(STAGE_SECONDS.labels("receive"))
 _SCANNING = {stage: Distribution(STAGE_SECONDS.labels(stage)) for stage in ("virus", "rescan")}
@@ -166,9 +168,9 @@ class Transaction:
         services = self._services
         octets = (self._envelope.declared_size or 0) if size is None else size
         envelope = self._envelope if recipient is None else replace(self._envelope, recipients=(recipient,))
-        if self._outlet.server_decides and self._settings.milter.next_hop_asks:
-            # it may be a copy of ours, which has grown: its mark is in the header, so the end decides about its size
-            octets, envelope = 0, replace(envelope, declared_size=None)
+        if self._may_be_ours:
+            octets //= _GROWN
+            envelope = replace(envelope, declared_size=(envelope.declared_size or 0) // _GROWN)
         if octets <= services.rules.early_above:
             return None
         findings = Findings(octets, (), (), _NOTHING, complete=False)
@@ -178,6 +180,11 @@ class Transaction:
             return error.reply
         return decide_early(envelope, findings, services.rules, self._now(), exceptions)
 
+    @property
+    def _may_be_ours(self) -> bool:
+        """Whether it may be a copy from our store: the mark that tells is in the header, and comes later."""
+        return self._outlet.server_decides and self._settings.milter.next_hop_asks
+
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._services.clock(), UTC)
 
@@ -186,16 +193,15 @@ class Transaction:
     async def cutoff(self) -> tuple[int, Reply]:
         """How many octets are worth keeping, and what to say to one more: where a rule is certain to refuse."""
         limit = self._settings.smtp.max_message_size
-        if self._outlet.server_decides and self._settings.milter.next_hop_asks:
-            return limit, too_large(limit)
+        times = _GROWN if self._may_be_ours else 1
         try:
             for threshold in self._services.rules.size_thresholds:
-                if threshold >= limit:
+                if threshold * times >= limit:
                     break
                 for recipient in self._recipients[:_ASKED_EARLY]:
-                    refusal = await self._early(recipient, threshold + 1)
+                    refusal = await self._early(recipient, (threshold + 1) * times)
                     if refusal is not None:
-                        return threshold, refusal
+                        return threshold * times, refusal
         except Exception:  # noqa: BLE001 - only an early look: the end of data decides, and says so as a reply
             mishap("cutoff", id=self.id)
         return limit, too_large(limit)

@@ -121,9 +121,9 @@ def test_a_refusal_is_the_clients(beside: Beside) -> None:
 
 
 def test_size_is_refused_at_mail(beside: Beside) -> None:
-    """An envelope rule answers at MAIL, or at RCPT where the recipient matters."""
+    """An envelope rule answers at MAIL, or at RCPT; at twice its size where copies of ours may come back."""
     with contextlib.closing(beside.connect()) as smtp:
-        first = smtp.docmd("MAIL", f"FROM:<{CLERK}> SIZE=60000000")
+        first = smtp.docmd("MAIL", f"FROM:<{CLERK}> SIZE=110000000")
         answer = first if first[0] != 250 else smtp.docmd("RCPT", "TO:<someone@elsewhere.example>")
     assert said(*answer).startswith("552 5.3.4 ")
 
