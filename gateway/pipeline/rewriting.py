@@ -87,11 +87,11 @@ def header_edits(old: bytes, new: bytes) -> tuple[HeaderEdit, ...]:
         else:
             edits.append(HeaderEdit(Change.INSERT, field.name, field.value, at + number))
     put = Counter(field.key for _, field in inserted)  # of each name, at or above the place that is looked at
-    while_below = len(inserted)
+    above = len(inserted)
     for at in reversed(removed):
-        while while_below and inserted[while_below - 1][0] > at:
-            while_below -= 1
-            put[inserted[while_below][1].key] -= 1
+        while above and inserted[above - 1][0] > at:
+            above -= 1
+            put[inserted[above][1].key] -= 1
         edits.append(HeaderEdit(Change.REMOVE, before[at].name, b"", numbers[at] + put[before[at].key]))
     return tuple(edits)
 
