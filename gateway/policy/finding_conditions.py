@@ -253,10 +253,10 @@ class ContentIs(Node):
         return _list(f for f in facts.of(Check.CONTENT) if self._holds(f))
 
 
-class KindIs(Node):
+class KindIs(_Found):
     """A finding of one check whose kind fits: virus signatures, structure defects, legends that are present."""
 
-    __slots__ = ("check", "checks", "names", "text")
+    __slots__ = ("check", "checks", "names")
 
     def __init__(self, check: Check, names: Iterable[str], text: str) -> None:
         self.check, self.names, self.text = check, Names(names), text
@@ -264,21 +264,6 @@ class KindIs(Node):
 
     def _holds(self, f: Finding) -> bool:
         return self.names.match(f.kind.lower()) and f.value != "absent"
-
-    def value(self, facts: Facts, recipient: Recipient | None) -> int:
-        rows = facts.by_check.get(self.check)
-        if rows is None:  # of most messages, for most rules
-            return NO if self.check in facts.known else UNKNOWN
-        return facts.seen(self.check, any(map(self._holds, rows)))
-
-    def needs(self) -> frozenset[Check]:
-        return self.checks
-
-    def words(self) -> str:
-        return self.text
-
-    def evidence(self, facts: Facts, recipient: Recipient | None) -> str:
-        return _list(f for f in facts.of(self.check) if self._holds(f))
 
 
 class SignatureBlockMissing(Node):
